@@ -1,0 +1,10 @@
+"""Agents: Stable-Baselines3 models that train on one environment or on ten thousand."""
+
+from .._lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "PPO": "ppo",
+    },
+)

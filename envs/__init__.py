@@ -1,0 +1,20 @@
+"""Environments: one at a time through ``gym.make``, many at once as a ``BatchEnv`` through ``gym.make_vec``."""
+
+from .._lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "BatchEnv": "batch",
+        "BatchWrapper": "batch",
+        "EpisodeStatistics": "wrappers",
+        "NormalizeObservation": "wrappers",
+        "TimeLimit": "wrappers",
+        "as_sb3": "bridges",
+        "check_batch_env": "check",
+        "flat_single": "bridges",
+        "from_gymnasium": "bridges",
+        "from_vector": "bridges",
+        "make_batch": "bridges",
+    },
+)

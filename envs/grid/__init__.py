@@ -1,0 +1,1 @@
+"""MiniGrid, one environment at a time and in batches."""

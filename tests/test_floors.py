@@ -1,0 +1,54 @@
+"""The floors of the house: nothing imports upward, and there are no circles between rooms."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each room may import itself and the rooms named here.
+STANDS_ON: dict[str, set[str]] = {
+    "_lazy": set(),
+    "_checkpoint": set(),
+    "runs": {"_checkpoint", "envs"},
+    "envs": {"_lazy"},
+    "shaping": {"_lazy", "envs"},
+    "agents": {"_lazy", "envs", "shaping", "runs"},
+    "qd": {"_lazy", "envs", "shaping", "runs", "agents"},
+    "cli": {"_lazy", "envs", "shaping", "runs", "agents", "qd"},
+    "__init__": {"envs"},
+}
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    folders = [p for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").exists() and p.name != "tests"]
+    return sorted([*ROOT.glob("*.py"), *(f for d in folders for f in d.rglob("*.py"))])
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms that a module imports relatively, at its top or inside functions, type-only imports included."""
+    package = ("cairn", *path.relative_to(ROOT).parts[:-1])
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = (*base, *(node.module.split(".") if node.module else []))
+            if len(target) == 1:
+                rooms |= {alias.name for alias in node.names}
+            else:
+                rooms.add(target[1])
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cairn":
+            raise AssertionError(f"{path}: inside the package imports are relative")
+    return rooms - {"__version__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    room = room_of(path)
+    assert room in STANDS_ON, f"say in STANDS_ON which floor {room} is on"
+    assert rooms_imported(path) - {room} <= STANDS_ON[room]
