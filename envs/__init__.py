@@ -12,9 +12,13 @@ __getattr__, __dir__, __all__ = exports(
         "TimeLimit": "wrappers",
         "as_sb3": "bridges",
         "check_batch_env": "check",
+        "find_wrapper": "batch",
         "flat_single": "bridges",
         "from_gymnasium": "bridges",
+        "from_sb3": "bridges",
         "from_vector": "bridges",
+        "lane_seed": "batch",
         "make_batch": "bridges",
+        "minigrid_facts": "single_env",
     },
 )
