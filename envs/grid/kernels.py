@@ -1,0 +1,172 @@
+"""The kernels: every lane steps, the lanes whose episodes ended are renewed, every lane is observed.
+
+They are launched one after the other. On a CPU one fused kernel was slower (the renewal, which is rare, kept the
+compiler from a tight loop); on a GPU it would hold the registers of the renewal in every thread. The observation does
+not depend on the family, so it is compiled once for all. Every array is the engine's; a launch allocates nothing.
+"""
+
+# mypy: disable-error-code="untyped-decorator"
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import warp as wp
+
+from .family import Family
+from .observe import observer
+from .state import CARRYING, DIR, EVENTS, MISSION, STEPS, World, X, Y, next_episode
+from .step import PENALTY, REWARD, TERMINATED, base_step
+
+_OPTIONS = {"enable_backward": False, "fuse_fp": False}
+
+
+@wp.struct
+class Shown:
+    """Observations of all lanes, and the facts that are not columns of the state."""
+
+    image: wp.array4d[wp.uint8]  # [N, V, V, 3]
+    direction: wp.array[wp.int64]  # [N]
+    mission: wp.array2d[wp.int64]  # [N, L]
+    position: wp.array2d[wp.int64]  # [N, 2]
+    carrying: wp.array2d[wp.int64]  # [N, 2], type and colour, or -1 and -1
+
+
+@wp.struct
+class Rules:
+    """What all lanes share beside the world."""
+
+    through: wp.int32  # upstream's see_through_walls
+    cap: wp.int32  # truncate after so many steps
+    rewards: wp.array[wp.float32]  # by number of steps
+    missions: wp.array2d[wp.int64]  # tokens by mission, [M, L]
+
+
+@wp.struct
+class Result:
+    """What a step says about its transition."""
+
+    reward: wp.array[wp.float32]  # [N]
+    terminated: wp.array[wp.bool]
+    truncated: wp.array[wp.bool]
+    done: wp.array[wp.bool]
+
+
+@wp.struct
+class Last:
+    """The last state of ended episodes."""
+
+    success: wp.array[wp.bool]  # [N]
+    ints: wp.array2d[wp.int32]
+    cells: wp.array2d[wp.int16]
+
+
+@wp.func
+def write_facts(ints: wp.array2d[wp.int32], s: Shown, i: wp.int32) -> None:
+    """Write lane i's facts in the integer type that torch indexes with."""
+    s.direction[i] = wp.int64(ints[i, DIR])
+    s.position[i, 0] = wp.int64(ints[i, X])
+    s.position[i, 1] = wp.int64(ints[i, Y])
+    held = ints[i, CARRYING]
+    kind = held & 15
+    color = (held >> 4) & 7
+    if held == 0:
+        kind = -1
+        color = -1
+    s.carrying[i, 0] = wp.int64(kind)
+    s.carrying[i, 1] = wp.int64(color)
+
+
+@cache
+def observe_kernel(view: int) -> Any:
+    """The kernel ``(world, rules, shown)`` that observes every lane."""
+    observe = observer(view)
+
+    def show(w: World, r: Rules, s: Shown) -> None:
+        i = wp.tid()
+        observe(w.cells, w.ints, w.width, w.height, r.through, s.image, i)
+        write_facts(w.ints, s, i)
+
+    return wp.kernel(show, name=f"grid_observe_{view}", module="unique", module_options=_OPTIONS)
+
+
+@cache
+def step_kernel(family: Family) -> Any:
+    """The kernel ``(world, rules, result, actions)`` that steps every lane."""
+    before, after, remap = family.before, family.after, family.remap
+
+    def step(w: World, r: Rules, out: Result, actions: wp.array[wp.int32]) -> None:
+        i = wp.tid()
+        action = remap(w, i, actions[i])
+        memo = before(w, i, action)
+        steps = w.ints[i, STEPS] + 1
+        w.ints[i, STEPS] = steps
+        bits = base_step(w, i, action)
+        bits = after(w, i, action, memo, bits)
+        w.ints[i, EVENTS] = bits & 0xFFFF
+        terminated = (bits & TERMINATED) != 0
+        truncated = steps >= r.cap
+        reward = wp.float32(0.0)
+        if (bits & PENALTY) != 0:
+            reward = wp.float32(-1.0)
+        elif (bits & REWARD) != 0:
+            reward = r.rewards[steps]
+        out.reward[i] = reward
+        out.terminated[i] = terminated
+        out.truncated[i] = truncated
+        out.done[i] = terminated or truncated
+
+    return wp.kernel(step, name=f"grid_{family.name}_step", module="unique", module_options=_OPTIONS)
+
+
+@cache
+def renew_kernel(family: Family, view: int) -> Any:
+    """The kernel ``(world, rules, now, mask, keep, last, last_shown, result)`` that begins masked lanes' next episodes.
+
+    Where ``keep`` is not 0 it first stores the last state and its observation.
+    """
+    generate, observe = family.generate, observer(view)
+
+    def renew(
+        w: World,
+        r: Rules,
+        now: Shown,
+        mask: wp.array[wp.bool],
+        keep: wp.int32,
+        last: Last,
+        shown: Shown,
+        out: Result,
+    ) -> None:
+        i = wp.tid()
+        if mask[i]:
+            if keep != 0:
+                last.success[i] = out.terminated[i] and out.reward[i] > wp.float32(0.0)
+                for k in range(w.ints.shape[1]):
+                    last.ints[i, k] = w.ints[i, k]
+                for k in range(w.width * w.height):
+                    last.cells[i, k] = w.cells[i, k]
+                for k in range(r.missions.shape[1]):
+                    shown.mission[i, k] = now.mission[i, k]
+                observe(w.cells, w.ints, w.width, w.height, r.through, shown.image, i)
+                write_facts(w.ints, shown, i)
+            next_episode(w, i)
+            generate(w, i)
+            mission = w.ints[i, MISSION]
+            for k in range(r.missions.shape[1]):
+                now.mission[i, k] = r.missions[mission, k]
+
+    return wp.kernel(renew, name=f"grid_{family.name}_renew_{view}", module="unique", module_options=_OPTIONS)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The three kernels of a family and a view size."""
+
+    step: Any
+    renew: Any
+    observe: Any
+
+
+def kernels(family: Family, view: int) -> Kernels:
+    """Make the kernels of a family for a view of ``view`` x ``view`` cells; Warp compiles them when recorded."""
+    return Kernels(step_kernel(family), renew_kernel(family, view), observe_kernel(view))
