@@ -5,6 +5,8 @@ from .._lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "ActorCriticPolicy": "policies",
+        "BatchAlgorithm": "base",
         "PPO": "ppo",
     },
 )

@@ -1,0 +1,69 @@
+"""PPO's settings where the user left them open: they follow from the number of environments."""
+
+from collections.abc import Callable
+from math import ceil
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    """What an update looks like."""
+
+    n_steps: int
+    """Steps per environment and rollout."""
+    batch_size: int
+    """Rows of a minibatch."""
+    n_epochs: int
+    """Passes over a rollout."""
+    learning_rate: float | Callable[[float], float]
+    """Number, or function of the remaining progress."""
+    ent_coef: float
+    """Weight of the entropy."""
+
+
+def resolve(
+    lanes: int,
+    continuous: bool = False,
+    n_steps: int | None = None,
+    batch_size: int | None = None,
+    n_epochs: int | None = None,
+    learning_rate: float | Callable[[float], float] | None = None,
+    ent_coef: float | None = None,
+) -> Settings:
+    """Choose what was left out (None).
+
+    One environment gets Stable-Baselines3's 2048 steps in minibatches of 64, 10 epochs and a learning rate of 3e-4.
+    More give 128 steps each, but at least 2,048 rows in all and about 16,384 at most, and never fewer than 16 steps;
+    an eighth of a rollout to a minibatch (64 to 2,048), 4 epochs, and 1e-3: larger minibatches bear larger steps.
+    Actions that are not continuous get an entropy bonus of 0.01, since sparse tasks are lost once an agent has stopped
+    trying; a Gaussian's width has no such end, and gets none.
+
+    Args:
+        lanes: N, the number of environments.
+        continuous: Whether actions are a Box.
+        n_steps: Kept if given, as are the rest.
+        batch_size: See ``Settings``.
+        n_epochs: See ``Settings``.
+        learning_rate: See ``Settings``.
+        ent_coef: See ``Settings``.
+
+    Raises:
+        ValueError: Nothing to learn from: a rollout or minibatch of one row.
+    """
+    one = lanes == 1
+    if n_steps is None:
+        n_steps = max(ceil(min(max(128 * lanes, 2048), 16384) / lanes), 16)
+    rows = n_steps * lanes
+    if batch_size is None:
+        batch_size = min(64 if one else min(max(rows // 8, 64), 2048), rows)
+    if n_epochs is None:
+        n_epochs = 10 if one else 4
+    if learning_rate is None:
+        learning_rate = 3e-4 if one else 1e-3
+    if ent_coef is None:
+        ent_coef = 0.0 if continuous else 0.01
+    if min(n_steps, n_epochs) < 1 or rows < 2 or batch_size < 2:
+        raise ValueError(
+            f"n_steps={n_steps}, batch_size={batch_size} and n_epochs={n_epochs} with {lanes} environments: an update "
+            "needs at least two rows, in minibatches of at least two"
+        )
+    return Settings(n_steps, batch_size, n_epochs, learning_rate, ent_coef)
