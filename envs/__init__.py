@@ -7,7 +7,9 @@ __getattr__, __dir__, __all__ = exports(
     {
         "BatchEnv": "batch",
         "BatchWrapper": "batch",
+        "DelayedReward": "delayed",
         "EpisodeStatistics": "wrappers",
+        "EpisodicReward": "delayed",
         "NormalizeObservation": "wrappers",
         "TimeLimit": "wrappers",
         "as_sb3": "bridges",

@@ -1,0 +1,395 @@
+"""``PhysicsBatch``: many environments of a physics task as a ``BatchEnv``; what ``gym.make_vec`` calls."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.utils.seeding import np_random
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..batch import BatchEnv, check_actions, check_like, check_reset_mask, lane_seed
+from . import exchange
+from .dynamics import DynamicsRanges, apply, copies
+from .engine import CpuEngine, default_threads
+from .generators import pack, unpack
+from .model import RENDER_ARGUMENTS, contact_pairs, load_model, make_task
+from .pictures import Painter
+from .task import State, Task
+
+
+def make_vec(
+    task: str,
+    num_envs: int,
+    *,
+    device: str | torch.device = "cpu",
+    max_episode_steps: int | None = None,
+    threads: int | None = None,
+    dtype: str = "float64",
+    render_mode: str | None = None,
+    dynamics: DynamicsRanges | Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> "PhysicsBatch":
+    """Make ``num_envs`` environments of one task.
+
+    Args:
+        task: Upstream's id, such as ``"Ant-v5"``, or one of the sparse tasks.
+        num_envs: How many environments, at least 1.
+        device: ``"cpu"``.
+        max_episode_steps: Truncate after so many steps; None never does.
+        threads: How many threads step; as many as there are cores by default.
+        dtype: Of the observations: ``"float64"`` as upstream, or ``"float32"``.
+        render_mode: None, or ``"rgb_array"``.
+        dynamics: Ranges of mass, friction and gravity, drawn anew for each episode; see ``PhysicsBatch``.
+        kwargs: Arguments of upstream's class.
+
+    Raises:
+        ValueError: An argument has a wrong value, or the model file cannot be read.
+        TypeError: An argument that the task does not have.
+        NotImplementedError: A device other than the CPU.
+    """
+    place = torch.device(device)
+    if place.type != "cpu":
+        raise NotImplementedError(
+            f"device={str(device)!r}: in this version physics runs on the CPU only; make it with device='cpu' and move "
+            "the observations to the GPU"
+        )
+    pictures = {name: kwargs.pop(name) for name in RENDER_ARGUMENTS if name in kwargs}
+    return PhysicsBatch(
+        make_task(task, kwargs),
+        num_envs,
+        max_episode_steps=max_episode_steps,
+        threads=threads,
+        dtype=dtype,
+        render_mode=render_mode,
+        pictures=pictures,
+        dynamics=None if dynamics is None else DynamicsRanges.of(dynamics),
+    )
+
+
+class PhysicsBatch(BatchEnv):
+    """N environments of a physics task on the CPU, stepped by threads.
+
+    Lane i of seed s is the single environment after ``reset(seed=s, options={"lane": i})``, and so is upstream's class
+    after ``reset(seed=lane_seed(s, i))``: every draw is upstream's. Inside all is float64 and equal to upstream's bits;
+    ``reward`` is float32 by the contract, and ``info["task_reward"]`` has it in float64 ``[N]``, beside upstream's own
+    ``info`` (``reward_forward``, ``x_velocity``, ...).
+
+    Facts, ``[N, ...]``: ``qpos``, ``qvel``, ``xpos`` (body positions ``[N, nbody, 3]``, m), ``touching`` bool
+    ``[N, P]`` (``touching_pairs`` and ``touching_names`` say which geoms the P pairs are), ``feet`` bool ``[N, F]``
+    (each foot on the ground), ``unstable``, and what the task has to say: ``success``, ``distance``.
+
+    An environment whose simulation breaks down (NaN, or numbers that MuJoCo finds absurd) ends its episode: terminated,
+    reward 0, ``final_facts["unstable"]``, and for its last state the one before the step, which is finite.
+
+    Args:
+        task: The task; this batch binds it to its model.
+        num_envs: N.
+        max_episode_steps: The time limit, in steps.
+        threads: How many threads step.
+        dtype: Of the observations, ``"float64"`` or ``"float32"``.
+        render_mode: None or ``"rgb_array"``.
+        pictures: Upstream's arguments for pictures (``width``, ``height``, ``camera_id``, ...).
+        dynamics: Each environment then has a model of its own, and each episode its own mass, friction and gravity,
+            drawn from the lane's generator before the start; the factors are ``facts["dynamics"] [N, 3]``.
+    """
+
+    exact_state = True
+    metadata = {**BatchEnv.metadata, "render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        max_episode_steps: int | None = None,
+        threads: int | None = None,
+        dtype: str = "float64",
+        render_mode: str | None = None,
+        pictures: Mapping[str, Any] | None = None,
+        dynamics: DynamicsRanges | None = None,
+    ) -> None:
+        _check_count("num_envs", num_envs)
+        if max_episode_steps is not None:
+            _check_count("max_episode_steps", max_episode_steps)
+        if threads is not None:
+            _check_count("threads", threads)
+        if dtype not in ("float64", "float32"):
+            raise ValueError(f"dtype={dtype!r}: observations are 'float64', as upstream's, or 'float32'")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r}: a batch has None or 'rgb_array'")
+        self.task, self.model = task, load_model(task)
+        self.pairs = contact_pairs(self.model, task.feet)
+        self.dynamics = dynamics
+        models = [self.model] * num_envs if dynamics is None else copies(self.model, num_envs)
+        self._factors = np.ones((num_envs, 3))
+        self.engine = CpuEngine(models, self.pairs, task.reads, task.frame_skip, threads or default_threads())
+        bounds = self.model.actuator_ctrlrange.copy().astype(np.float32)
+        width = task.observe(self.engine.now.rows(slice(0, 1))).shape[1]
+        super().__init__(
+            num_envs,
+            spaces.Box(-np.inf, np.inf, (width,), np.dtype(dtype).type),
+            spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32),
+            device="cpu",
+            max_steps=max_episode_steps,
+            render_mode=render_mode,
+        )
+        self._dtype = np.dtype(dtype)
+        self._pictures = dict(pictures or {})
+        self._painter: Painter | None = None
+        self._rngs: list[np.random.Generator] = []
+        self._elapsed = np.zeros(num_envs, np.int64)
+        self._obs = np.zeros((num_envs, width), self._dtype)
+        self._none = np.zeros(num_envs, np.bool_)
+
+    @property
+    def touching_pairs(self) -> Tensor:
+        """Geom ids of the pairs of ``facts["touching"]``: int64 ``[P, 2]``."""
+        return torch.from_numpy(self.pairs.geoms)
+
+    @property
+    def touching_names(self) -> tuple[tuple[str, str], ...]:
+        """Geom names of the pairs of ``facts["touching"]``."""
+        return self.pairs.names
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Begin new episodes; ``info`` has upstream's reset info and the facts."""
+        mask = (options or {}).get("reset_mask")
+        chosen = ~self._none if mask is None else check_reset_mask(mask, self.num_envs)
+        if not self._rngs and not chosen.all():
+            raise gym.error.ResetNeeded("the first reset is of all environments: leave out options['reset_mask']")
+        lanes = np.flatnonzero(chosen)
+        if seed is not None or not self._rngs:
+            main = secrets.randbits(62) if seed is None else seed
+            fresh = [np_random(lane_seed(main, i))[0] for i in lanes.tolist()]
+            if not self._rngs:
+                self._rngs = fresh
+            else:
+                for lane, rng in zip(lanes.tolist(), fresh):
+                    self._rngs[lane] = rng
+        self._start(lanes)
+        now = self.engine.now
+        info: dict[str, Any] = {
+            name: torch.from_numpy(array.copy()) for name, array in self.task.start_info(now).items()
+        }
+        info["facts"] = self.present_facts(self._none)
+        if self._frame_every:
+            info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
+        return torch.from_numpy(self._obs), info
+
+    def _start(self, lanes: NDArray[np.intp]) -> None:
+        """Begin an episode in ``lanes``."""
+        if self.dynamics is not None:
+            for lane in lanes.tolist():
+                self._factors[lane] = self.dynamics.draw(self._rngs[lane])
+                apply(self.engine.models[lane], self.model, self._factors[lane])
+        starts = [self.task.start(self._rngs[i]) for i in lanes.tolist()]
+        if starts:
+            self.engine.start(lanes, np.stack([qpos for qpos, _ in starts]), np.stack([qvel for _, qvel in starts]))
+            self._elapsed[lanes] = 0
+            self._look(lanes)
+
+    def _look(self, lanes: NDArray[np.intp]) -> None:
+        """Observe ``lanes`` anew."""
+        self._obs = self._obs.copy()  # what was returned stays as it is
+        self._obs[lanes] = self.task.observe(self.engine.now.rows(lanes))
+
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Step every environment once: ``actions`` float32 ``[N, nu]``."""
+        if not self._rngs:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        action = check_actions(self.single_action_space, actions, self.num_envs).numpy()
+        final_obs, reward, terminated, unstable, info = self.advance(action)
+        truncated = self._none if self.max_steps is None else self._elapsed >= self.max_steps
+        ended = terminated | truncated
+        final_facts = facts = self._facts(self.engine.now, unstable)
+        self._obs = final_obs
+        lanes = np.flatnonzero(ended)
+        if self._frame_every:
+            info["final_frame"], info["_final_frame"] = self._frames(ended)
+        if len(lanes):
+            final_facts = {name: array.copy() for name, array in facts.items()}
+            self._start(lanes)
+            facts = self._facts(self.engine.now, self._none)
+        info.update(
+            final_obs=torch.from_numpy(final_obs),
+            _final_obs=torch.from_numpy(ended),
+            facts=self._tensors(facts),
+            final_facts=self._tensors(final_facts),
+        )
+        if self._frame_every:
+            info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
+        return (
+            torch.from_numpy(self._obs),
+            torch.from_numpy(reward.astype(np.float32)),
+            torch.from_numpy(terminated),
+            torch.from_numpy(truncated.copy()),
+            info,
+        )
+
+    def advance(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Step without resets: observations, rewards in float64, terminated, unstable, and upstream's info."""
+        engine = self.engine
+        engine.step(action)
+        unstable = engine.unstable()
+        broken = np.flatnonzero(unstable)
+        if len(broken):
+            engine.hold(broken)
+        outcome = self.task.outcome(engine.before, action, engine.now)
+        reward = np.where(unstable, 0.0, outcome.reward) if len(broken) else outcome.reward.astype(np.float64)
+        self._elapsed += 1
+        # What is a view of the engine's arrays is copied: resets write into those.
+        info: dict[str, Any] = {name: torch.from_numpy(np.array(array)) for name, array in outcome.info.items()}
+        info["task_reward"] = torch.from_numpy(reward)
+        obs = self.task.observe(engine.now).astype(self._dtype, copy=False)
+        return obs, reward, outcome.terminated | unstable, unstable, info
+
+    def present_facts(self, unstable: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """The facts of the present states."""
+        return self._tensors(self._facts(self.engine.now, unstable))
+
+    def _facts(self, state: State, unstable: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        feet = self.pairs.feet
+        own = {} if self.dynamics is None else {"dynamics": self._factors.copy()}
+        return {
+            "qpos": state.qpos,
+            "qvel": state.qvel,
+            "xpos": state.xpos,
+            "touching": state.touching,
+            "feet": (state.touching[:, None, :] & feet).any(axis=2),
+            "unstable": unstable.copy(),
+            **own,
+            **self.task.facts(state),
+        }
+
+    @staticmethod
+    def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def observe(self) -> tuple[Tensor, dict[str, Any]]:
+        """The present observation and the facts, without a step."""
+        if not self._rngs:
+            raise gym.error.ResetNeeded("call reset() before observe()")
+        return torch.from_numpy(self._obs), {"facts": self.present_facts(self._none)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Physics with warm start, what was read of it, generators and counters."""
+        return {
+            "task": type(self.task).__name__,
+            "begun": bool(self._rngs),
+            "physics": torch.from_numpy(self.engine.states.copy()),
+            "fields": torch.from_numpy(self.engine.fields.copy()),
+            "touching": torch.from_numpy(self.engine.touching.copy()),
+            "generators": torch.from_numpy(pack(self._rngs, self.num_envs)),
+            "elapsed": torch.from_numpy(self._elapsed.copy()),
+            "obs": torch.from_numpy(self._obs.copy()),
+            "dynamics": torch.from_numpy(self._factors.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; what follows is then the same, bit for bit.
+
+        Raises:
+            ValueError: The state is of another task, model or number of environments.
+        """
+        present = self.state_dict()
+        check_like(state, present, type(self).__name__)
+        if state["task"] != present["task"]:
+            raise ValueError(f"this is the state of {state['task']!r} environments, and these are {present['task']!r}")
+        if self.dynamics is None and not bool((state["dynamics"] == 1).all()):
+            raise ValueError("the state is of randomised dynamics: make the batch with the same dynamics=...")
+        self._rngs = unpack(state["generators"].numpy()) if state["begun"] else []
+        self.engine.states[:] = state["physics"].numpy()
+        self._factors = state["dynamics"].numpy().copy()
+        if self.dynamics is not None:
+            for model, factors in zip(self.engine.models, self._factors):
+                apply(model, self.model, factors)
+        self.engine.fields[:] = state["fields"].numpy()
+        self.engine.touching[:] = state["touching"].numpy()
+        self._elapsed = state["elapsed"].numpy().copy()
+        self._obs = state["obs"].numpy().copy()
+
+    def set_state(self, lanes: Any, qpos: Any, qvel: Any) -> None:
+        """Put some lanes at other positions and velocities, within their episodes, as upstream's ``set_state`` does.
+
+        Args:
+            lanes: Indices ``[k]``.
+            qpos: ``[k, nq]``.
+            qvel: ``[k, nv]``.
+
+        Raises:
+            ValueError: A wrong shape, or numbers that are not finite.
+            gymnasium.error.ResetNeeded: This batch has not been reset.
+        """
+        if not self._rngs:
+            raise gym.error.ResetNeeded("call reset() before states go in or out")
+        index, model = np.asarray(lanes), self.model
+        if index.ndim != 1 or index.dtype.kind not in "iu" or not np.isin(index, np.arange(self.num_envs)).all():
+            raise ValueError(f"lanes={lanes!r}: they are indices below {self.num_envs}")
+        arrays = []
+        for name, array, width in (("qpos", qpos, model.nq), ("qvel", qvel, model.nv)):
+            arrays.append(np.asarray(array, np.float64))
+            if arrays[-1].shape != (len(index), width) or not np.isfinite(arrays[-1]).all():
+                raise ValueError(f"{name} is a finite array of shape ({len(index)}, {width})")
+        if len(index):
+            self.engine.move(index, *arrays)
+            self._look(index)
+
+    def import_env(self, lane: int, env: gym.Env[Any, Any]) -> None:
+        """Make ``lane`` go on where a live environment of upstream's class is: physics, generator and time limit.
+
+        Raises:
+            ValueError: The environment is of another model, or no MuJoCo environment.
+            gymnasium.error.ResetNeeded: This batch has not been reset.
+        """
+        self._elapsed[lane] = exchange.import_env(self, self._rngs, lane, env)
+        self._look(np.array([lane]))
+
+    def export_env(self, lane: int, env: gym.Env[Any, Any]) -> None:
+        """Make a live environment of upstream's class go on where ``lane`` is; it must have been reset once.
+
+        Raises:
+            ValueError: The environment is of another model, or no MuJoCo environment.
+            gymnasium.error.ResetNeeded: This batch has not been reset.
+        """
+        exchange.export_env(self, self._rngs, lane, env, int(self._elapsed[lane : lane + 1].sum()))
+
+    def _frames(self, chosen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """Pictures uint8 ``[N, H, W, 3]`` of some lanes, black elsewhere, and the mask of these."""
+        height, width = (int(self._pictures.get(name) or 480) for name in ("height", "width"))
+        frames = np.zeros((self.num_envs, height, width, 3), np.uint8)
+        for lane in np.flatnonzero(chosen).tolist():
+            frames[lane] = self._paint(lane)
+        return torch.from_numpy(frames), torch.from_numpy(chosen.copy())
+
+    def _paint(self, lane: int) -> NDArray[np.uint8]:
+        if self._painter is None:
+            self._painter = Painter(self.model, self.task.camera, self._pictures)
+        self.engine.give(lane, self._painter.data)
+        return self._painter.rgb()
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """One picture for each lane, uint8 ``[H, W, 3]``; None without a ``render_mode``.
+
+        Raises:
+            RuntimeError: There is no OpenGL.
+        """
+        return None if self.render_mode is None else tuple(self._paint(lane) for lane in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the threads."""
+        self.engine.close()
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}={value!r}: it is a whole number of at least 1")

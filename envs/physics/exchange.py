@@ -1,0 +1,56 @@
+"""State to and from a live environment of Gymnasium's: physics with warm start, random generator, time limit."""
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from .generators import pack, unpack
+
+if TYPE_CHECKING:
+    from .batch import PhysicsBatch
+
+
+def import_env(batch: "PhysicsBatch", generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any]) -> int:
+    """Take the physics and the generator of ``env`` into ``lane``; returns the steps of its episode so far."""
+    other = _partner(batch, generators, lane, env)
+    batch.engine.take(lane, other.data)
+    generators[lane] = unpack(pack([other.np_random], 1))[0]
+    return getattr(_time_limit(env), "_elapsed_steps", 0) or 0
+
+
+def export_env(
+    batch: "PhysicsBatch", generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any], elapsed: int
+) -> None:
+    """Give ``env`` the physics and the generator of ``lane``."""
+    other = _partner(batch, generators, lane, env)
+    batch.engine.give(lane, other.data)
+    other.np_random = unpack(pack([generators[lane]], 1))[0]
+    limit: Any = _time_limit(env)
+    if limit is not None:
+        limit._elapsed_steps = elapsed
+
+
+def _partner(batch: "PhysicsBatch", generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any]) -> Any:
+    if not generators:
+        raise gym.error.ResetNeeded("call reset() before states go in or out")
+    if isinstance(lane, bool) or not isinstance(lane, int) or not 0 <= lane < batch.num_envs:
+        raise ValueError(f"lane={lane!r}: this batch has lanes 0 to {batch.num_envs - 1}")
+    other: Any = env.unwrapped
+    model = getattr(other, "model", None)
+    if not isinstance(model, mujoco.MjModel):
+        raise ValueError(f"{env} is not a MuJoCo environment of Gymnasium's")
+    sizes = ("nq", "nv", "nu", "na", "nbody", "ngeom", "nsite", "ntendon")
+    mine, its = ([getattr(m, size) for size in sizes] for m in (batch.model, model))
+    if mine != its or other.frame_skip != batch.task.frame_skip or model.opt.timestep != batch.model.opt.timestep:
+        raise ValueError(f"{env} has another model or frame_skip than this batch of {type(batch.task).__name__}")
+    return other
+
+
+def _time_limit(env: gym.Env[Any, Any]) -> gym.wrappers.TimeLimit[Any, Any] | None:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            return env
+        env = env.env
+    return None

@@ -1,0 +1,57 @@
+"""The physics ids under ``cairn/``, as a plain table: id, entry points, arguments, and the time limit.
+
+``max_episode_steps`` goes to ``gymnasium.register`` beside the others; a test holds it against upstream's registry.
+"""
+
+from typing import Any
+
+SINGLE, VECTOR = "cairn.envs.physics.single:make", "cairn.envs.physics.batch:make_vec"
+
+# Task names as gymnasium has them (the key of ``TASKS``), and the time limit in steps.
+V5_TASKS: tuple[tuple[str, int], ...] = (
+    ("Ant-v5", 1000),
+    ("HalfCheetah-v5", 1000),
+    ("Hopper-v5", 1000),
+    ("Humanoid-v5", 1000),
+    ("HumanoidStandup-v5", 1000),
+    ("InvertedDoublePendulum-v5", 1000),
+    ("InvertedPendulum-v5", 1000),
+    ("Pusher-v5", 100),
+    ("Reacher-v5", 50),
+    ("Swimmer-v5", 1000),
+    ("Walker2d-v5", 1000),
+)
+SPARSE_TASKS: tuple[tuple[str, int], ...] = (
+    ("SparseHalfCheetah-v0", 500),
+    ("SparseHopper-v0", 1000),
+    ("SparseWalker2d-v0", 1000),
+    ("SparseReacher-v0", 50),
+    ("SparseCartPoleSwingUp-v0", 1000),
+    ("SparseAcrobot-v0", 1000),
+)
+
+# (id, entry_point, vector_entry_point, kwargs, max_episode_steps)
+PHYSICS_IDS: tuple[tuple[str, str, str, dict[str, Any], int], ...] = tuple(
+    (f"cairn/{task}", SINGLE, VECTOR, {"task": task}, steps) for task, steps in V5_TASKS + SPARSE_TASKS
+)
+
+# Where each task is written.
+TASKS: dict[str, str] = {
+    "Ant-v5": "ant:Ant",
+    "HalfCheetah-v5": "planar:HalfCheetah",
+    "Hopper-v5": "planar:Hopper",
+    "Humanoid-v5": "humanoid:Humanoid",
+    "HumanoidStandup-v5": "humanoid:HumanoidStandup",
+    "InvertedDoublePendulum-v5": "pendulum:InvertedDoublePendulum",
+    "InvertedPendulum-v5": "pendulum:InvertedPendulum",
+    "Pusher-v5": "arms:Pusher",
+    "Reacher-v5": "arms:Reacher",
+    "Swimmer-v5": "planar:Swimmer",
+    "Walker2d-v5": "planar:Walker2d",
+    "SparseHalfCheetah-v0": "planar:SparseHalfCheetah",
+    "SparseHopper-v0": "planar:SparseHopper",
+    "SparseWalker2d-v0": "planar:SparseWalker2d",
+    "SparseReacher-v0": "arms:SparseReacher",
+    "SparseCartPoleSwingUp-v0": "pendulum:SparseCartPoleSwingUp",
+    "SparseAcrobot-v0": "pendulum:SparseAcrobot",
+}

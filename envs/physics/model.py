@@ -1,0 +1,168 @@
+"""From a task to its MuJoCo model: upstream's own files, or one of the caller's."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from os import path
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from .ids import TASKS
+from .task import ModelFacts, Task
+
+# Arguments of upstream's classes that concern pictures only.
+RENDER_ARGUMENTS = (
+    "default_camera_config", "width", "height", "camera_id", "camera_name", "max_geom", "visual_options"
+)  # fmt: skip
+
+
+def make_task(name: str, arguments: dict[str, Any]) -> Task:
+    """Build the task of an id with upstream's arguments.
+
+    Raises:
+        ValueError: No task has that name.
+        TypeError: An argument is not one of the task's.
+    """
+    if name not in TASKS:
+        raise ValueError(f"there is no physics task {name!r}; there are {', '.join(TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    cls: type[Task] = getattr(import_module(f".{module}", __name__.rpartition(".")[0]), attribute)
+    known = cls.arguments()
+    if cls.xml is not None:
+        known.pop("xml_file")
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise TypeError(f"{name} has no argument {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+    return cls(**arguments)
+
+
+def load_model(task: Task) -> Any:
+    """Read the task's model file and bind the task to it.
+
+    A bare name is a file of Gymnasium's; a path begins with ``/``, ``.`` or ``~``.
+
+    Returns:
+        The ``mujoco.MjModel``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: MuJoCo cannot read the file, or the model is not one that the task can use.
+    """
+    if task.xml is not None:
+        name, model = type(task).__name__, mujoco.MjModel.from_xml_string(task.xml)
+    else:
+        name = _full_path(task.xml_file)
+        try:
+            with model_warnings():
+                model = mujoco.MjModel.from_xml_path(name)
+        except ValueError as error:
+            raise ValueError(f"MuJoCo cannot read the model file {name}: {error}") from error
+    task.bind(_facts(name, model))
+    return model
+
+
+@contextmanager
+def model_warnings() -> Iterator[None]:
+    """Turn what MuJoCo complains of while it reads a model into Python warnings.
+
+    By itself it prints, and writes a file MUJOCO_LOG.TXT into the working directory. That Gymnasium's half_cheetah.xml
+    uses a deprecated attribute is nothing that a user could change, so it is not repeated.
+    """
+    heard: list[str] = []
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(heard.append)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+    for message in heard:
+        if "settotalmass" not in message:
+            warnings.warn(f"MuJoCo: {message}", stacklevel=4)
+
+
+def _full_path(xml_file: str) -> str:
+    if not isinstance(xml_file, str) or not xml_file:
+        raise ValueError(f"xml_file={xml_file!r}: it is the name of a model file")
+    if xml_file.startswith((".", "/")):
+        full = xml_file
+    elif xml_file.startswith("~"):
+        full = path.expanduser(xml_file)
+    else:
+        import gymnasium.envs.mujoco as upstream
+
+        full = path.join(path.dirname(upstream.__file__), "assets", xml_file)
+    if not path.isfile(full):
+        raise FileNotFoundError(
+            f"there is no model file {full}; a bare name is a file of Gymnasium's, others begin with '/', './' or '~'"
+        )
+    return full
+
+
+def _facts(name: str, model: Any) -> ModelFacts:
+    def index(kind: Any, what: str) -> Callable[[str], int]:
+        def find(wanted: str) -> int:
+            i = int(mujoco.mj_name2id(model, kind, wanted))
+            if i < 0:
+                raise ValueError(f"the model {name} has no {what} named {wanted!r}")
+            return i
+
+        return find
+
+    data = mujoco.MjData(model)
+    return ModelFacts(
+        name=name,
+        timestep=float(model.opt.timestep),
+        init_qpos=data.qpos.copy(),
+        init_qvel=data.qvel.copy(),
+        body_mass=model.body_mass.copy(),
+        sizes={size: int(getattr(model, size)) for size in ("nq", "nv", "nu", "nbody", "nsite")},
+        body=index(mujoco.mjtObj.mjOBJ_BODY, "body"),
+        site=index(mujoco.mjtObj.mjOBJ_SITE, "site"),
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The geom pairs of a model that MuJoCo may bring into contact.
+
+    Attributes:
+        geoms: int64 ``[P, 2]``, geom ids, the smaller first.
+        names: ``[P]`` of two geom names each; an unnamed geom is ``#id``.
+        table: int64 ``[ngeom, ngeom]``: the pair's index, -1 where the two cannot touch.
+        feet: bool ``[F, P]``: the pairs of each foot with what does not move.
+    """
+
+    geoms: NDArray[np.int64]
+    names: tuple[tuple[str, str], ...]
+    table: NDArray[np.int64]
+    feet: NDArray[np.bool_]
+
+
+def contact_pairs(model: Any, feet: tuple[str, ...]) -> Pairs:
+    """List the pairs that the contact masks allow; MuJoCo's other filters only take pairs away from these.
+
+    A foot that the model lacks (a model file of the caller's) is a foot that never touches.
+    """
+    n = int(model.ngeom)
+    first, second = np.triu_indices(n, 1)
+    kinds, with_kinds = model.geom_contype, model.geom_conaffinity
+    allowed = ((kinds[first] & with_kinds[second]) | (kinds[second] & with_kinds[first])) != 0
+    weld = model.body_weldid[model.geom_bodyid]
+    allowed &= weld[first] != weld[second]
+    for a, b in zip(model.pair_geom1, model.pair_geom2):  # explicit pairs ignore the masks
+        allowed |= (first == min(a, b)) & (second == max(a, b))
+    geoms = np.stack([first[allowed], second[allowed]], axis=1).astype(np.int64)
+    table = np.full((n, n), -1, np.int64)
+    table[geoms[:, 0], geoms[:, 1]] = table[geoms[:, 1], geoms[:, 0]] = np.arange(len(geoms))
+
+    name_of = [mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_GEOM, g) or f"#{g}" for g in range(n)]
+    names = tuple((name_of[a], name_of[b]) for a, b in geoms)
+    fixed = weld == 0
+    ids = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, foot) for foot in feet]
+    rows = [((geoms == foot) & fixed[geoms][:, ::-1]).any(axis=1) for foot in ids]
+    return Pairs(geoms, names, table, np.stack(rows) if rows else np.zeros((0, len(geoms)), np.bool_))
