@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each room may import itself and the rooms named here.
 STANDS_ON: dict[str, set[str]] = {
     "_lazy": set(),
-    "_checkpoint": set(),
-    "runs": {"_checkpoint", "envs"},
+    "_store": {"envs"},
+    "runs": {"_store", "envs"},
     "envs": {"_lazy"},
     "shaping": {"_lazy", "envs"},
     "agents": {"_lazy", "envs", "shaping", "runs"},

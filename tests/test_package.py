@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # The root of the repository is the package, so a module that strays there would ship with it.
-ROOT_MODULES = {"__init__.py", "_checkpoint.py", "_lazy.py", "cli.py", "runs.py"}
+ROOT_MODULES = {"__init__.py", "_lazy.py", "cli.py", "runs.py"}
 NOT_SHIPPED = {"tests", "examples", "benchmarks", "build", "dist", "docs"}
 
 
@@ -115,9 +115,7 @@ def test_wheel_installs_and_imports_elsewhere(wheel: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(site)
-    tool = subprocess.run(
-        [str(venv / "bin" / "cairn"), "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
+    tool = subprocess.run([str(venv / "bin" / "cairn"), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert tool.returncode == 0 and "train" in tool.stdout, tool.stderr
 
 
