@@ -6,9 +6,7 @@ from importlib import import_module
 from typing import Any
 
 
-def exports(
-    package: str, table: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def exports(package: str, table: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Make a package's ``__getattr__``, ``__dir__`` and ``__all__`` from a table.
 
     Args:

@@ -1,0 +1,54 @@
+"""The table of agents: what ``--agent`` accepts, where each one lives and what it is good for.
+
+The command line, the README's test and the loader of run folders read this table and nothing else: a name
+that comes out of a file is looked up here, never imported.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+class Agent(NamedTuple):
+    """One line of the table."""
+
+    target: str
+    """``module:Class``, relative to ``cairn.agents``."""
+    summary: str
+    """What it is and what it is for, in one line."""
+
+
+AGENTS: dict[str, Agent] = {
+    "ppo": Agent(
+        "ppo:PPO", "Proximal policy optimisation on batches of environments; discrete and continuous actions."
+    ),
+}
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like ``name``, whatever the case, or None where none is alike."""
+    folded = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    return folded[near[0]] if near else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say ``"; did you mean 'x'?"`` when a known name is like ``name``, else the empty string."""
+    near = closest(name, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def agent_class(name: str) -> Any:
+    """Import the class of an agent by its name in the table.
+
+    Args:
+        name: A key of ``AGENTS``, such as ``"ppo"``.
+
+    Raises:
+        ValueError: The table has no such name; the message gives the nearest one.
+    """
+    if name not in AGENTS:
+        raise ValueError(f"no agent is called {name!r}{nearest(name, AGENTS)}; there are {', '.join(AGENTS)}")
+    module, _, attribute = AGENTS[name].target.partition(":")
+    return getattr(import_module(f".{module}", __package__), attribute)

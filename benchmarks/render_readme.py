@@ -1,0 +1,96 @@
+"""Write the README's tables from the suite's own: ``python benchmarks/render_readme.py`` (``--check`` only compares).
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests/test_readme.py holds the README to it.
+"""
+
+import argparse
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+from cairn.agents.table import AGENTS
+from cairn.envs.registry import TABLE
+from cairn.shaping import TERMS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def environments() -> str:
+    """One row for each group of ids: how many, how a batch is stepped, and which they are."""
+    from cairn.envs.grid.engine import plan_of
+
+    lines = ["| family | ids | a batch runs on | what | which |", "|---|---|---|---|---|"]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for name, entry, _, kwargs, _ in TABLE:
+        room, family = entry.split(":")[0].split(".")[2], name.split("/")[1].split("-")[0]
+        if room == "grid" and plan_of(kwargs["upstream"])[2] is not None:
+            row = (family, "the grid engine (Warp)", "upstream's worlds, draw for draw")
+        elif room == "grid":
+            row = (family, "the bridge", "upstream's own class")
+        elif room == "physics" and "Sparse" in name:
+            row = ("MuJoCo, sparse", "MuJoCo on CPU threads", "reward only past a distance or at a goal")
+        elif room == "physics":
+            row = ("MuJoCo", "MuJoCo on CPU threads", "Gymnasium's v5 tasks, bit for bit")
+        else:
+            row = ("Tabular", "tables in torch", "finite worlds with exact solutions")
+        groups.setdefault(row, []).append(name)
+    for (family, engine, what), names in groups.items():
+        kinds = sorted({"-".join(name.split("/")[1].split("-")[:2]) for name in names})
+        shown = names if len(names) <= 20 else [f"cairn/{kind}*" for kind in kinds]
+        listed = ", ".join(f"`{name}`" for name in (shown if len(shown) <= 30 else shown[:6]))
+        more = "" if len(shown) <= 30 else f" and {len(names) - 6} more (`cairn envs`)"
+        lines.append(f"| {family} | {len(names)} | {engine} | {what} | {listed}{more} |")
+    return "\n".join(lines)
+
+
+def terms() -> str:
+    """One row for each term: its name in text, its class, its kind, and what it does."""
+    lines = ["| in text | class | kind | what it is |", "|---|---|---|---|"]
+    for name, (target, summary) in TERMS.items():
+        file, _, cls = target.partition(":")
+        kind = getattr(import_module(f"cairn.shaping.{file}"), cls).kind
+        lines.append(f"| `{name}` | `{cls}` | {kind} | {summary} |")
+    return "\n".join(lines)
+
+
+def agents() -> str:
+    """One row for each agent."""
+    lines = ["| name | class | what it is |", "|---|---|---|"]
+    for name, agent in AGENTS.items():
+        module, _, cls = agent.target.partition(":")
+        assert inspect.isclass(getattr(import_module(f"cairn.agents.{module}"), cls))
+        lines.append(f"| `{name}` | `cairn.agents.{cls}` | {agent.summary} |")
+    return "\n".join(lines)
+
+
+def render(text: str) -> str:
+    """The README with each table made anew.
+
+    Raises:
+        ValueError: The README names a table that there is none of.
+    """
+    makers = {"environments": environments, "terms": terms, "agents": agents}
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in makers:
+            raise ValueError(f"README has a table {match[1]!r}; there are {', '.join(makers)}")
+        return f"<!-- table: {match[1]} -->\n{makers[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write the README, or complain where it is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where the README is out of date")
+    args = parser.parse_args()
+    before = README.read_text()
+    after = render(before)
+    if args.check and before != after:
+        raise SystemExit("README.md is out of date: run python benchmarks/render_readme.py")
+    README.write_text(after)
+
+
+if __name__ == "__main__":
+    main()

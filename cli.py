@@ -1,0 +1,258 @@
+"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``envs`` and ``demo``.
+
+Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
+about a misspelt id come at once.
+"""
+
+import errno
+import json as json_module
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import gymnasium
+import tyro
+from tyro.conf import Positional, arg
+
+from .agents.config import ConfigError, Steps, TrainConfig, check
+from .runs import CheckpointError, Run, RunBusy
+
+if TYPE_CHECKING:
+    from .agents.training import Outcome
+
+RunFolder = Positional[Annotated[Path, arg(metavar="RUN")]]
+
+ABOUT = """Reinforcement learning where rewards are sparse: train an agent, look at it, go on later.
+
+Examples:
+  cairn demo                                     train PPO on DoorKey until it solves 95 of 100 fresh levels
+  cairn envs doorkey                             the environments with "doorkey" in their name
+  cairn train cairn/MiniGrid-DoorKey-8x8-v0 --steps 2e6 --run runs/doorkey \\
+      --reward "task + 0.02*episodic_count(key='position', mode='first')"
+  cairn resume runs/doorkey                      after Ctrl-C, a crash or kill -9
+  cairn eval runs/doorkey --episodes 100         how good is it on levels it has never seen?
+  cairn play runs/doorkey --video play.mp4       watch it
+
+`cairn COMMAND --help` explains a command."""
+
+DEMO = TrainConfig(
+    env="cairn/MiniGrid-DoorKey-8x8-v0",
+    reward="task + 0.02*episodic_count(key='position', mode='first')",
+    steps=1_000_000,
+    num_envs=32,
+    stop_success=0.95,
+    agent_args={"n_steps": 64, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01},
+    threads=1,  # networks this small gain little from a second thread, and lose much where the cores are busy
+)
+"""What ``cairn demo`` trains: 32 environments, and a bonus for each cell that is new in its episode."""
+
+
+def train(config: Annotated[TrainConfig, arg(name="")]) -> int:
+    r"""Train an agent from scratch and leave a run folder.
+
+    The folder holds config.json, the metrics, checkpoints and a learning curve. Ctrl-C saves and stops.
+
+    For instance:
+      cairn train cairn/MiniGrid-DoorKey-8x8-v0 --steps 2e6 --run runs/doorkey
+      cairn train cairn/MiniGrid-DoorKey-8x8-v0 --stop-success 0.95 \
+          --reward "task + 0.02*episodic_count(key='position', mode='first')"
+      cairn train CartPole-v1 --steps 1e5 --agent-args learning_rate=1e-3 n_steps=64
+    """
+    check(config)  # before torch is imported: a misspelt id should not take seconds
+    from .agents import training
+    from .agents.progress import reporter
+
+    return _finish(training.train(config, report=reporter()))
+
+
+def resume(run: RunFolder, /, steps: Annotated[Steps | None, arg(metavar="STEPS")] = None) -> int:
+    """Go on with a run that was stopped or killed, to the same bits as if it had not been.
+
+    Args:
+        run: The run folder, such as runs/doorkey.
+        steps: Train up to this many steps in all, instead of the number the run began with.
+    """
+    Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
+    from .agents import training
+    from .agents.progress import reporter
+
+    return _finish(training.resume(run, steps=steps, report=reporter()))
+
+
+def evaluate(
+    run: RunFolder,
+    /,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = False,
+    json: bool = False,
+    device: Annotated[str | None, arg(metavar="DEVICE")] = None,
+) -> int:
+    """Play levels the agent has never seen and print how many it solves.
+
+    Each level is played once by the frozen agent of the last checkpoint. The success rate comes with its 95 %
+    Wilson interval; the return is the task's own, without bonuses.
+
+    Args:
+        run: The run folder, such as runs/doorkey.
+        episodes: How many levels.
+        seed: Chooses the levels. None of them is one that training used, whatever the number.
+        deterministic: Take the likeliest action each time instead of drawing one as in training.
+        json: Print one line of JSON.
+        device: Where to play (cpu, cuda); left out, where the run was trained.
+    """
+    Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
+    from .agents import training
+
+    result = training.evaluate(run, episodes, seed=seed, deterministic=deterministic, device=device)
+    print(json_module.dumps(result.as_dict()) if json else result)
+    return 0
+
+
+def play(
+    run: RunFolder,
+    /,
+    video: Annotated[Path | None, arg(metavar="FILE")] = None,
+    episodes: int = 5,
+    seed: int = 0,
+    deterministic: bool = False,
+    fps: int = 10,
+) -> int:
+    """Film the agent on levels it has never seen.
+
+    Args:
+        run: The run folder, such as runs/doorkey.
+        video: The MP4 to write. Left out: play.mp4 in the run folder.
+        episodes: How many levels to show, one after the other.
+        seed: Chooses the levels.
+        deterministic: Take the likeliest action each time instead of drawing one as in training.
+        fps: Steps a second.
+    """
+    Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
+    from .agents import training
+
+    print(training.play(run, video, episodes=episodes, seed=seed, deterministic=deterministic, fps=fps))
+    return 0
+
+
+def envs(search: Positional[Annotated[str, arg(metavar="WORD")]] = "", /) -> int:
+    """List the environments; any other Gymnasium id (CartPole-v1) can be trained on too.
+
+    Args:
+        search: Only those with this word in their id.
+    """
+    ids = sorted(k for k in gymnasium.registry if k.startswith("cairn/") and search.lower() in k.lower())
+    if not ids:
+        raise ConfigError(f"no environment has {search!r} in its id; `cairn envs` lists all of them")
+    for name in ids:
+        print(name)
+    if sys.stdout.isatty():
+        print(f"{len(ids)} environments. Try: cairn train {ids[0]}", file=sys.stderr)
+    return 0
+
+
+def demo(run: Annotated[Path | None, arg(metavar="FOLDER")] = None, seed: int = 0, max_seconds: float = 180.0) -> int:
+    """Train PPO from scratch on DoorKey-8x8 until 95 of 100 fresh levels succeed, and film it.
+
+    The agent must find a key, open a door with it and walk to the goal; only reaching the goal is rewarded. The
+    run folder is left with a learning curve and a video. Exits with 1 if the goal was not reached in time.
+
+    Args:
+        run: The folder to write. Left out: runs/demo, numbered if that is taken.
+        seed: Seeds levels, weights and choices.
+        max_seconds: Give up after so much time.
+    """
+    from dataclasses import replace
+
+    from .agents import training
+    from .agents.progress import reporter
+
+    print(f"Training PPO from scratch on {DEMO.env} until 95 of 100 fresh levels succeed.")
+    print(f"Reward: {DEMO.reward}   (resume with `cairn resume`, stop with Ctrl-C)", flush=True)
+    config = replace(DEMO, run=str(run) if run else training.free_folder("runs/demo"), seed=seed)
+    outcome = training.train(config, report=reporter(), max_seconds=max_seconds)
+    if outcome.why == "signal":
+        return _finish(outcome)
+    video = training.play(outcome.run, None, episodes=3, seed=seed)
+    solved = outcome.why == "success"
+    trial = outcome.trial
+    share = f"{trial.successes} of {trial.episodes} fresh levels" if trial else "the training episodes still fail"
+    print(f"{'Solved' if solved else 'NOT solved'}: {share}, after {outcome.steps:,} steps and {outcome.seconds:.0f} s")
+    print(f"Learning curve  {outcome.run / 'curve.png'}")
+    print(f"Video           {video}")
+    print(f"Run folder      {outcome.run}   (try: cairn eval {outcome.run} --episodes 1000)")
+    return 0 if solved else 1
+
+
+def _finish(outcome: "Outcome") -> int:
+    """Say how training ended and how to go on, and give the exit code."""
+    if outcome.why == "signal":
+        print(f"stopped and saved at {outcome.steps:,} steps; go on with: cairn resume {outcome.run}")
+        return 128 + (outcome.signum or 2)
+    done = {"success": "goal reached", "time": "out of time, saved", "steps": "done"}[outcome.why]
+    print(f"{done}: {outcome.steps:,} steps in {outcome.seconds:.1f} s; run folder {outcome.run}")
+    return 0
+
+
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+"""What the disk may say that is no fault of the code."""
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "train": train,
+    "resume": resume,
+    "eval": evaluate,
+    "play": play,
+    "envs": envs,
+    "demo": demo,
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, or 1 for a demo that did not reach its goal, 2 for something that cannot be done, 128 + the signal's
+        number after Ctrl-C (130) or SIGTERM (143).
+    """
+    warnings.showwarning = _warn
+    try:
+        code: int = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="cairn", description=ABOUT, args=args, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        return code
+    except (ConfigError, CheckpointError, RunBusy, FileExistsError) as error:
+        return _complain(error)
+    except BrokenPipeError:  # `cairn envs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Show a warning as a line for a person, without the place in the code that gave it."""
+    print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _complain(error: Exception) -> int:
+    print(f"cairn: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The README tells the truth: its tables are the suite's own, and its blocks of code run."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def renderer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render_readme", ROOT / "benchmarks" / "render_readme.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_are_what_the_suite_has() -> None:
+    assert renderer().render(README) == README, "run python benchmarks/render_readme.py"
+
+
+def test_a_stale_table_is_seen() -> None:
+    stale = README.replace("| `task` |", "| `tusk` |")
+    assert stale != README and renderer().render(stale) == README
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_blocks_of_code_run_and_the_agent_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks run in order, as a reader would type them; the first one's agent solves fresh levels."""
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    first, *others = blocks()
+    exec(compile(first, "README.md", "exec"), scope)
+    model, env = scope["model"], scope["env"]
+    assert (tmp_path / "doorkey").is_dir()
+    assert 0 <= int(scope["action"]) < 7
+
+    import gymnasium as gym
+
+    from cairn.agents.evaluation import evaluate_batch
+
+    fresh = gym.make_vec(env.spec.id, num_envs=100, device="cpu")
+    result = evaluate_batch(lambda obs: model.policy(obs)[0], fresh, 100, seed=987654321)
+    assert result.mean_return >= 0.9 and result.success >= 0.95, result
+    for block in others:
+        exec(compile(block, "README.md", "exec"), scope)
