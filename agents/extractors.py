@@ -103,16 +103,32 @@ class TokensExtractor(BaseFeaturesExtractor):
         features_dim: Width of the output.
     """
 
+    mix: Tensor
+
     def __init__(self, observation_space: Tokens, features_dim: int = 32) -> None:
         super().__init__(observation_space, features_dim)
         (length,) = observation_space.shape
         self.words = nn.Embedding(len(observation_space.vocabulary), features_dim, padding_idx=0)
         self.places = nn.Parameter(1 + 0.5 * torch.randn(length, features_dim))
         self.scale = length**-0.5
+        # Fixed odd 64-bit numbers: two texts have the same sum of words times these with a chance of about 2**-63.
+        mix = torch.randint(-(2**62), 2**62, (length,), generator=torch.Generator().manual_seed(0)) * 2 + 1
+        self.register_buffer("mix", mix, persistent=False)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Map int64 ``[B, L]`` to ``[B, features_dim]``."""
-        return torch.tanh((self.words(observations) * self.places).sum(1) * self.scale)
+        """Map int64 ``[B, L]`` to ``[B, features_dim]``; a text that comes in many rows is read once.
+
+        A minibatch has few missions (often one), and reading each row's would cost more than all the rest of the
+        network. On a GPU, where telling texts apart would make the host wait, every row is read.
+        """
+        if observations.is_cuda:
+            return self._read(observations)
+        keys, text = torch.unique((observations * self.mix).sum(1), return_inverse=True)
+        row = torch.empty(len(keys), dtype=torch.int64).scatter_(0, text, torch.arange(len(text)))
+        return F.embedding(text, self._read(observations[row]))
+
+    def _read(self, texts: Tensor) -> Tensor:
+        return torch.tanh((self.words(texts) * self.places).sum(1) * self.scale)
 
 
 class PlainExtractor(BaseFeaturesExtractor):

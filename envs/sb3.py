@@ -48,10 +48,31 @@ def as_sb3(batch: BatchEnv, flat: bool = True, statistics: bool = True) -> "Sb3V
 
 
 class Infos(Sequence[dict[str, Any]]):
-    """The infos of one step: a dict is built for a lane when somebody asks for it, and kept."""
+    """The infos of one step: a dict is built for a lane when somebody asks for it, and kept.
 
-    def __init__(self, num_envs: int, ended: dict[int, dict[str, Any]]) -> None:
-        self._built, self._n = ended, num_envs
+    Attributes:
+        facts: Facts before the step, name to ``[N, ...]``; a replay buffer with fact-based rewards reads them.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        ended: dict[int, dict[str, Any]],
+        facts: Mapping[str, Tensor] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._built, self._n, self.facts, self._info = ended, num_envs, facts or {}, info or {}
+
+    @property
+    def next_facts(self) -> dict[str, Tensor]:
+        """Facts after the step, name to ``[N, ...]``: of an ended episode its last ones, never the next one's first."""
+        after, final = self._info.get("facts", {}), self._info.get("final_facts", {})
+
+        def true_next(name: str, fact: Tensor) -> Tensor:
+            ended = self._info["_final_obs"].reshape(-1, *(1,) * (fact.dim() - 1))
+            return torch.where(ended, final.get(name, fact), fact)
+
+        return {name: true_next(name, fact) for name, fact in after.items()}
 
     def __len__(self) -> int:
         return self._n
@@ -87,6 +108,7 @@ class Sb3VecEnv(VecEnv):
         self._start = time.perf_counter()
         self._seed: int | None = None
         self._actions: Any = None
+        self._facts: dict[str, Tensor] = {}
         super().__init__(batch.num_envs, flat_space(self._view) if flat else self._view, batch.single_action_space)
 
     def _show(self, obs: Any) -> Any:
@@ -100,7 +122,8 @@ class Sb3VecEnv(VecEnv):
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError("a batch takes the same reset options in all lanes")
-        obs, _ = self.batch.reset(seed=self._seed, options=dict(options) or None)
+        obs, info = self.batch.reset(seed=self._seed, options=dict(options) or None)
+        self._keep_facts(info)
         self._seed = None
         self._reset_seeds()
         self._reset_options()
@@ -114,8 +137,14 @@ class Sb3VecEnv(VecEnv):
         """Step; returns ``obs, rewards float32 [N], dones bool [N], infos``."""
         obs, reward, terminated, truncated, info = self.batch.step(torch.as_tensor(self._actions))
         dones = _numpy(terminated | truncated)
-        infos = Infos(self.num_envs, self._ends(dones, terminated, truncated, info) if dones.any() else {})
+        ended = self._ends(dones, terminated, truncated, info) if dones.any() else {}
+        infos = Infos(self.num_envs, ended, self._facts, info)
+        self._keep_facts(info)
         return self._show(obs), _numpy(reward), dones, infos
+
+    def _keep_facts(self, info: Mapping[str, Any]) -> None:
+        """Copy the facts for the next step's infos: the batch may write over its own."""
+        self._facts = {name: fact.clone() for name, fact in info.get("facts", {}).items()}
 
     def _ends(self, dones: Any, terminated: Tensor, truncated: Tensor, info: Mapping[str, Any]) -> Any:
         """The infos of the lanes whose episodes ended."""

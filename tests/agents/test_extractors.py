@@ -104,6 +104,23 @@ def test_padding_adds_nothing_and_order_counts() -> None:
     assert not rows[2].any()
 
 
+def test_a_text_in_many_rows_is_read_once_with_the_same_result_and_gradient() -> None:
+    space = Tokens(8)
+    extractor = TokensExtractor(space)
+    texts = ["open the door", "get the key", "open the door", "the door open", "open the door"]
+    obs = torch.as_tensor(np.stack([space.encode(text) for text in texts]))
+    weight = torch.randn(5, extractor.features_dim)
+    gradients = []
+    for read in (extractor, extractor._read):
+        extractor.zero_grad()
+        rows = read(obs)
+        (rows * weight).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in extractor.parameters()])
+        torch.testing.assert_close(rows, extractor._read(obs))
+    torch.testing.assert_close(*gradients)
+    assert any(g.abs().sum() > 0 for g in gradients[0])
+
+
 def test_one_hot_counts_from_the_start() -> None:
     assert PlainExtractor(spaces.Discrete(3, start=5))(torch.tensor([5, 7])).tolist() == [[1, 0, 0], [0, 0, 1]]
     several = spaces.MultiDiscrete([2, 3], start=[0, 1])

@@ -266,3 +266,25 @@ def test_from_vector_in_next_step_mode_reaches_sb3_through_sync_only() -> None:
             assert (np.abs(obs[dones]) <= 0.05).all()  # already the first observation of the next episode
             return
     raise AssertionError("no episode ended")
+
+
+def test_infos_have_the_facts_before_and_truly_after_a_step() -> None:
+    """Against a second copy of the batch, stepped by hand; ends included."""
+    batches = [gym.make_vec("cairn/MiniGrid-Empty-5x5-v0", num_envs=3, device="cpu", max_episode_steps=7) for _ in "ab"]
+    view = as_sb3(batches[0])
+    view.seed(3)
+    view.reset()
+    _, info = batches[1].reset(seed=3)
+    rng, ends = np.random.default_rng(0), 0
+    for _ in range(40):
+        before = {name: fact.clone() for name, fact in info["facts"].items()}
+        actions = rng.integers(0, 3, 3)
+        _, _, _, infos = view.step(actions)
+        *_, info = batches[1].step(torch.as_tensor(actions))
+        ended = info["_final_obs"]
+        ends += int(ended.sum())
+        for name in ("position", "direction"):
+            assert torch.equal(infos.facts[name], before[name])
+            assert torch.equal(infos.next_facts[name][~ended], info["facts"][name][~ended])
+            assert torch.equal(infos.next_facts[name][ended], info["final_facts"][name][ended])
+    assert ends > 10
