@@ -132,15 +132,17 @@ def resume(
             report.say(note)
         folder.claim()
         saved = folder.latest()
-        if saved is None:
-            raise ConfigError(f"{run} was stopped before its first checkpoint: train it anew, into another folder")
-        _, meta, state = saved
+        meta = None if saved is None else saved[1]
         config = replace(config, run=str(run), steps=steps or config.steps)
         model = _build(config, config.num_envs, reward)
-        try:
-            model.load_training_state(state["model"])
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise ConfigError(f"{run}: the checkpoint at step {saved[0]} does not fit its config: {error}") from error
+        if saved is None:
+            report.say(f"{run} was stopped before its first checkpoint: beginning again, from the same seed")
+        else:
+            try:
+                model.load_training_state(saved[2]["model"])
+            except (ValueError, KeyError, RuntimeError) as error:
+                where = f"{run}: the checkpoint at step {saved[0]}"
+                raise ConfigError(f"{where} does not fit its config: {error}") from error
         folder.resume_metrics(meta)
         return _go(folder, config, model, report, began, max_seconds, meta)
 

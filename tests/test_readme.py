@@ -49,6 +49,6 @@ def test_the_blocks_of_code_run_and_the_agent_learns(tmp_path: Path, monkeypatch
 
     fresh = gym.make_vec(env.spec.id, num_envs=100, device="cpu")
     result = evaluate_batch(lambda obs: model.policy(obs)[0], fresh, 100, seed=987654321)
-    assert result.mean_return >= 0.9 and result.success >= 0.95, result
+    assert result.return_mean >= 0.9 and result.success >= 0.95, result
     for block in others:
         exec(compile(block, "README.md", "exec"), scope)

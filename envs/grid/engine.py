@@ -1,6 +1,6 @@
 """The batch: MiniGrid levels in Warp arrays that torch sees without a copy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -11,12 +11,16 @@ from torch import Tensor
 
 from ..batch import BatchEnv, check_actions, check_like, check_reset_mask
 from ..kinds import Symbols, Tokens, declare
+from . import facts as more_facts
 from . import layout as L
-from . import runtime, single, team
+from . import live, runtime, single, team
+from .checks import check_few, check_lanes, check_rows
 from .family import Family, Plan, family_of
-from .kernels import Last, Result, Rules, Shown, kernels
+from .kernels import Last, Pack, Result, Rules, Shown, kernels, pick_kernel
+from .levels import Levels, Seeds, check_keys, of_keys, of_upstream
+from .pictures import Painter
 from .state import PARAMS, Params, World
-from .stream import GAMMA, LANE_SALT, MASK, SEED_SALT, check_seed, fresh_seed, mix64
+from .stream import GAMMA, LANE_SALT, MASK, SEED_SALT, Stream, check_seed, fresh_seed, lane_key, mix64
 
 STATE_FORMAT = "cairn-grid-1"
 
@@ -61,10 +65,14 @@ class GridBatch(BatchEnv):
         device: "cpu" or "cuda".
         max_episode_steps: Truncate after so many steps, where that is before upstream's ``max_steps``.
         threads: Threads that step the batch on a CPU; None for as many cores as are worth waking.
+        facts: Names of more facts that are wanted, any of "objects", "doors", "room" and "hash" (see ``facts``).
+        levels: None for levels without end, else a fixed set: a count, keys, ``levels.upstream(seeds)``, a ``Levels``
+            or the path of its file (see ``levels``).
         kwargs: Arguments of upstream's class.
 
     Raises:
-        ValueError: If the engine does not have this id, or not with these arguments (``make_vec`` bridges it).
+        ValueError: If the engine does not have this id, or not with these arguments (``make_vec`` bridges it), or if
+            the levels do not fit.
     """
 
     keyed = True
@@ -78,6 +86,8 @@ class GridBatch(BatchEnv):
         device: torch.device | str = "cpu",
         max_episode_steps: int | None = None,
         threads: int | None = None,
+        levels: Any = None,
+        facts: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         example, family, plan = plan_of(upstream, **kwargs)
@@ -95,14 +105,70 @@ class GridBatch(BatchEnv):
             max_steps=cap,
             render_mode=env.render_mode,
         )
-        # What must agree for one batch's state to make sense in another.
-        self._world = f"{upstream} {self.width}x{self.height} {plan.params} {cap}/{env.max_steps} steps"
+        # What must agree for one batch's levels, or its state, to make sense in another.
+        self.world = f"{upstream} {self.width}x{self.height} {plan.params}"
+        self._capped = f"{self.world} {cap}/{env.max_steps} steps"
+        self._kwargs, self._more = kwargs, more_facts.check_names(facts)
         runtime.start()
         self._actions_of_one = int(env.action_space.n)
         self._example = example
         self._allocate()
+        self._set_levels(levels)
         self._bind(bool(env.see_through_walls), int(env.max_steps), cap, threads)
         self._seed: int | None = None
+        self._painter: Painter | None = None
+
+    def _set_levels(self, levels: Any) -> None:
+        """Make or check the fixed set, if any; a count's levels are those of the seed, so ``reset`` makes them."""
+        self._levels: Levels | None = None
+        self._count = 0
+        self._levels_seed: int | None = None
+        if levels is None:
+            return
+        given = check_keys(levels)
+        if isinstance(given, Levels):
+            made = given
+            if made.world != self.world:
+                raise ValueError(f"the levels are of {made.world!r}, and this batch is {self.world!r}")
+        elif isinstance(given, Seeds):
+            made = of_upstream(self, given, self._kwargs)
+        elif isinstance(given, int):
+            self._count = given
+            blank = {
+                name: torch.zeros(given, t.shape[1], dtype=t.dtype) for name, t in self._state.items() if t.dim() == 2
+            }
+            made = Levels(self.world, blank["cells"], blank["ints"], blank["rng"][:, :2].contiguous())
+        else:
+            made = of_keys(self, given, self._another)
+        for name in ("cells", "ints"):
+            have, want = getattr(made, name), self._state[name]
+            if have.dtype != want.dtype or have.dim() != 2 or have.shape[1] != want.shape[1] or not len(have):
+                raise ValueError(f"the levels are damaged: {name} is {have.dtype} {list(have.shape)}")
+        if made.keys.dtype != torch.int64 or tuple(made.keys.shape) != (len(made), 2) or len(made.ints) != len(made):
+            raise ValueError(f"the levels are damaged: keys is {made.keys.dtype} {list(made.keys.shape)}")
+        if not self._count:
+            self._check_state(made.cells, made.ints, "the levels are")
+        self._capped += f", levels {self._count or made.digest()}"
+        # Clones: what the caller does with the arrays afterwards must not reach the kernels unchecked.
+        self._levels = Levels(made.world, *(t.to(self.device).clone() for t in (made.cells, made.ints, made.keys)))
+
+    def _another(self, lanes: int) -> "GridBatch":
+        """A batch of the same world without a fixed set of levels."""
+        return GridBatch(self.upstream, lanes, device=self.device, **self._kwargs)
+
+    def _make_levels(self, seed: int) -> None:
+        """Fill a count's set with the levels of a seed."""
+        if self._count and seed != self._levels_seed:
+            assert self._levels is not None
+            made = of_keys(self, [(seed, k, 0) for k in range(self._count)], self._another)
+            for name in ("cells", "ints", "keys"):
+                getattr(self._levels, name).copy_(getattr(made, name))
+            self._levels_seed = seed
+
+    @property
+    def levels(self) -> Levels | None:
+        """The fixed set of levels (a count's is that of the seed in force), or None; ``levels.save`` writes it."""
+        return self._levels
 
     def _allocate(self) -> None:
         """Make every tensor that a step touches."""
@@ -147,12 +213,17 @@ class GridBatch(BatchEnv):
         self._actions = zeros(n, dtype=torch.int32)
         self._mask = zeros(n)
         self._no_success = zeros(n)
+        self._more_now, self._more_last = (more_facts.arrays(self._more, n, where) for _ in range(2))
+        self._rooms = zeros(n, cells if "room" in self._more else 0, dtype=torch.int16)
+        self._everyone = torch.ones(n, dtype=torch.bool, device=where)
         self._facts = {
+            **self._more_now,
             **self._where,
             "direction": self._obs["direction"],
             **self._columns(self._state["ints"], self._state["cells"], self._no_success),
         }
         self._final_facts = {
+            **self._more_last,
             **self._final_where,
             "direction": self._final_obs["direction"],
             **self._columns(self._last["ints"], self._last["cells"], self._last["success"]),
@@ -193,11 +264,49 @@ class GridBatch(BatchEnv):
 
                 look = record(made.observe, [world, rules, now])
                 step = record(made.step, [world, rules, result, actions])
-                renew = record(made.renew, [world, rules, now, done, 1, last, shown, result])
-                begin = record(made.renew, [world, rules, now, mask, 0, last, shown, result])
-                self._steps.append(_Sequence(step, renew, look))
-                self._resets.append(_Sequence(begin, look))
-                self._looks.append(_Sequence(look))
+                kernel, more = made.renew, []
+                if self._levels is not None:
+                    kernel, more = pick_kernel(self.view), [self._pack(self._levels)]
+                renew = record(kernel, [world, rules, now, done, 1, last, shown, result, *more])
+                begin = record(kernel, [world, rules, now, mask, 0, last, shown, result, *more])
+                # The last state's facts come before its rooms are numbered anew.
+                find_last, number_done, number_all, find_now = self._more_launches(part, done, record)
+                self._steps.append(_Sequence(step, renew, *find_last, *number_done, *find_now, look))
+                self._resets.append(_Sequence(begin, *number_all, *find_now, look))
+                self._looks.append(_Sequence(*number_all, *find_now, look))
+
+    def _more_launches(self, part: slice, done: Any, record: Any) -> tuple[list[Any], ...]:
+        """Launches of the facts that were asked for: of the last states, rooms of new and of all levels, of the now."""
+        if not self._more:
+            return [], [], [], []
+        label, find = more_facts.kernels()
+        cells, ints, rooms, everyone, last_cells, last_ints = (
+            wp.from_torch(tensor[part])
+            for tensor in (
+                self._state["cells"],
+                self._state["ints"],
+                self._rooms,
+                self._everyone,
+                self._last["cells"],
+                self._last["ints"],
+            )
+        )
+        names, width = more_facts.wanted(self._more), self.width
+        now, last = (more_facts.struct(tensors, part) for tensors in (self._more_now, self._more_last))
+        find_last = record(find, [last_cells, last_ints, rooms, done, width, names, last])
+        find_now = record(find, [cells, ints, rooms, everyone, width, names, now])
+        if "room" not in self._more:
+            return [find_last], [], [], [find_now]
+        number = [[record(label, [cells, rooms, mask, width])] for mask in (done, everyone)]
+        return [find_last], *number, [find_now]
+
+    @staticmethod
+    def _pack(levels: Levels) -> Any:
+        """Warp's struct over a fixed set of levels."""
+        pack = Pack()
+        pack.cells, pack.ints = wp.from_torch(levels.cells), wp.from_torch(levels.ints)
+        pack.keys = wp.from_torch(levels.keys, dtype=wp.uint64)
+        return pack
 
     def _views(self, part: slice) -> tuple[Any, Any, Any, Any, Any]:
         """Warp's structs over the rows of one share."""
@@ -243,8 +352,12 @@ class GridBatch(BatchEnv):
             keys = lane_keys(self._seed, self._state["lanes"].cpu().numpy().astype(np.uint64)).view(np.int64)
             self._state["rng"][rows, L.LANE_KEY] = torch.from_numpy(keys).to(self.device)[rows]
             self._state["ints"][rows, L.EPISODE] = -1
+            self._make_levels(self._seed)
         self._run(self._resets)
-        return self._obs, {"facts": self._facts}
+        info: dict[str, Any] = {"facts": self._facts}
+        if self._frame_every:
+            info["frame"], info["_frame"] = self._frames(self._mask.clone())
+        return self._obs, info
 
     def _check_lanes(self, lanes: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
         array = lanes.detach().cpu().numpy() if isinstance(lanes, Tensor) else np.asarray(lanes)
@@ -265,6 +378,9 @@ class GridBatch(BatchEnv):
             "facts": self._facts,
             "final_facts": self._final_facts,
         }
+        if self._frame_every:
+            info["final_frame"], info["_final_frame"] = self._frames(result["done"].clone(), last=True)
+            info["frame"], info["_frame"] = self._frames(self._state["ints"][:, L.STEPS] % self._frame_every == 0)
         return self._obs, result["reward"], result["terminated"], result["truncated"], info
 
     def _checked(self, actions: Any) -> Tensor:
@@ -293,41 +409,148 @@ class GridBatch(BatchEnv):
         if self._seed is None:
             raise RuntimeError("there is no state before the first reset")
         lanes = {name: tensor.clone() for name, tensor in self._state.items()}
-        return {"format": STATE_FORMAT, "world": self._world, "seed": f"{self._seed:#x}", "lanes": lanes}
+        return {"format": STATE_FORMAT, "world": self._capped, "seed": f"{self._seed:#x}", "lanes": lanes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back a state of a batch of the same world and size; on another, raise ValueError and change nothing."""
         check_like(state, {"format": "", "world": "", "seed": "", "lanes": self._state}, "GridBatch")
-        if state["format"] != STATE_FORMAT or state["world"] != self._world:
+        if state["format"] != STATE_FORMAT or state["world"] != self._capped:
             raise ValueError(
-                f"the state is {state['format']} of {state['world']}, and this batch is {STATE_FORMAT} of {self._world}"
+                f"the state is {state['format']} of {state['world']}, "
+                f"and this batch is {STATE_FORMAT} of {self._capped}"
             )
         try:
             seed = check_seed(int(state["seed"], 16))
         except ValueError as error:
             raise ValueError(f"the state is damaged: its seed is {state['seed']!r}") from error
-        self._check_state(state["lanes"])
+        self._check_state(state["lanes"]["cells"], state["lanes"]["ints"], "the state is")
         for name, tensor in self._state.items():
             tensor.copy_(state["lanes"][name])
         self._seed = seed
+        self._make_levels(seed)
+        self._look()
+
+    def get_state(self, lanes: Any = None) -> dict[str, Any]:
+        """A copy of the state of some lanes (None for all, a number, or several), for ``set_state`` of any batch alike.
+
+        It holds all that decides the lanes' futures under given actions: level, agent, steps, and the stream with all
+        episodes to come. ``lanes`` in it has tensors of ``[M, ...]``, one row for each lane in the order asked for.
+        """
+        if self._seed is None:
+            raise RuntimeError("there is no state before the first reset")
+        rows = torch.from_numpy(check_rows(lanes, self.num_envs)).to(self.device)
+        kept = {name: self._state[name][rows] for name in ("cells", "ints", "rng")}
+        return {"format": STATE_FORMAT, "world": self._capped, "lanes": kept}
+
+    def set_state(self, state: Mapping[str, Any], lanes: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Put the rows of a ``get_state`` into some lanes (one row goes into all of them), and observe.
+
+        The other lanes stay as they are. The lanes keep their numbers, which a ``reset`` with a seed goes by.
+
+        Returns:
+            The present observation and ``{"facts": ...}`` of all lanes.
+
+        Raises:
+            ValueError: If the state is of another world, damaged, or not of one row or one for each lane; nothing has
+                changed then.
+        """
+        if self._seed is None:
+            raise RuntimeError("set_state was called before reset: call reset(seed=...) first")
+        numbers = check_rows(lanes, self.num_envs)
+        kept = check_few(state, self._state, len(numbers), STATE_FORMAT, self._capped)
+        self._check_state(kept["cells"], kept["ints"], "the state is")
+        rows = torch.from_numpy(numbers).to(self.device)
+        for name, tensor in kept.items():
+            self._state[name][rows] = tensor.to(self.device)
+        self._look()
+        return self.observe()
+
+    def import_env(self, lane: int, env: gym.Env[Any, Any]) -> tuple[Any, dict[str, Any]]:
+        """Put the state of a live environment of upstream's class into a lane, and observe.
+
+        The lane then does what the environment does. Of an environment of ``gym.make("cairn/...")`` it takes the stream
+        as well, so this holds for random moves and the episodes to come; upstream's own has NumPy's generator, and the
+        lane keeps its own stream. Environment and batch must have been made with the same arguments.
+
+        Returns:
+            The present observation and ``{"facts": ...}`` of all lanes.
+
+        Raises:
+            ValueError: If the environment is of another class or size, or has no level; nothing has changed then.
+        """
+        inner: Any = env.unwrapped
+        state = self.get_state(lane)
+        own, _, plan = self._example.unwrapped, self.family, self.family.plan(inner) if self._is_alike(inner) else None
+        if plan != self.plan or int(inner.max_steps) != int(own.max_steps):  # type: ignore[attr-defined]
+            raise ValueError(f"{inner} is not an environment of {self.world}, or not made with this batch's arguments")
+        cells, ints = live.read(inner, self.family, self.plan)
+        row = state["lanes"]
+        row["cells"][0] = torch.from_numpy(cells)
+        ints[L.EPISODE] = int(row["ints"][0, L.EPISODE])
+        stream, key = inner.np_random, getattr(inner, "stream_key", None)
+        if isinstance(stream, Stream) and key is not None:
+            seed, number, ints[L.EPISODE] = key
+            parts = (lane_key(seed, number), stream.key, stream.counter)
+            row["rng"][0] = torch.from_numpy(np.array(parts, np.uint64).view(np.int64))
+        row["ints"][0] = torch.from_numpy(ints)
+        return self.set_state(state, lane)
+
+    def _is_alike(self, env: Any) -> bool:
+        """Whether an environment is of this batch's class (keyed or upstream's own) and size."""
+        base: Any = single.upstream_class(self.upstream)[0]
+        return type(env) in (base, single.keyed_class(base)) and (env.width, env.height) == (self.width, self.height)
+
+    def begin(self, keys: Sequence[tuple[int, int, int]]) -> None:
+        """Begin, in lane i, the level of the i-th (seed, lane, episode) key; N keys."""
+        if len(keys) != self.num_envs:
+            raise ValueError(f"{len(keys)} keys for {self.num_envs} lanes")
+        parts = np.array([lane_key(seed, lane) for seed, lane, _ in keys], np.uint64).view(np.int64)
+        self._state["rng"][:, L.LANE_KEY] = torch.from_numpy(parts).to(self.device)
+        episodes = torch.tensor([episode - 1 for *_, episode in keys], dtype=torch.int32)
+        self._state["ints"][:, L.EPISODE] = episodes.to(self.device)
+        self._seed = keys[0][0] if self._seed is None else self._seed
+        self._mask.fill_(True)
+        self._run(self._resets)
+
+    def _look(self) -> None:
+        """Show a state that came from elsewhere."""
         self._obs["mission"].copy_(self._missions[self._state["ints"][:, L.MISSION].long()])
         self._run(self._looks)
 
-    def _check_state(self, lanes: Mapping[str, Tensor]) -> None:
-        """Refuse numbers that no episode has: a kernel would read beyond its arrays, or show what is in no space."""
-        ints = lanes["ints"]
-        missions = len(self.plan.missions)
-        limits = {L.X: self.width, L.Y: self.height, L.DIR: 4, L.MISSION: missions, L.STEPS: self.max_steps}
-        for column, limit in limits.items():
-            low, high = torch.aminmax(ints[:, column])
-            if int(low) < 0 or int(high) >= int(limit or 0):
-                raise ValueError(f"the state is damaged: column {column} of its numbers is not within [0, {limit})")
-        known = torch.from_numpy(L.every_cell()).to(ints.device)
-        held = ints[:, L.CARRYING]
-        if not bool(torch.isin(lanes["cells"], known).all()):
-            raise ValueError("the state is damaged: it has cells that are no cells")
-        if not bool(((held == 0) | (torch.isin(held, known) & ((held & 15) >= L.KEY) & ((held & 15) <= L.BOX))).all()):
-            raise ValueError("the state is damaged: an agent carries what cannot be carried")
+    def _check_state(self, cells: Tensor, ints: Tensor, what: str) -> None:
+        cap = int(self.max_steps or 0)
+        check_lanes(cells, ints, self.width, self.height, len(self.plan.missions), cap, what)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture of each lane, uint8 ``[H, W, 3]``, equal to what upstream's ``render()`` gives for it.
+
+        None where the batch was not made with ``render_mode="rgb_array"``.
+        """
+        if self.render_mode != "rgb_array":
+            return None
+        if self._seed is None:
+            raise RuntimeError("render was called before reset: call reset(seed=...) first")
+        return tuple(self._paint(torch.arange(self.num_envs, device=self.device), False).cpu().numpy())
+
+    def _frames(self, mask: Tensor, last: bool = False) -> tuple[Tensor, Tensor]:
+        """Pictures ``[N, H, W, 3]`` of masked lanes (of their last states), and the mask."""
+        rows = mask.nonzero()[:, 0]
+        some = self._paint(rows, last)
+        frames = torch.zeros(self.num_envs, *some.shape[1:], dtype=torch.uint8, device=self.device)
+        frames[rows] = some
+        return frames, mask
+
+    def _paint(self, rows: Tensor, last: bool) -> Tensor:
+        """Pictures of some lanes as upstream's arguments (highlight, tile_size, agent_pov) ask for them."""
+        env: Any = self._example.unwrapped
+        if self._painter is None:
+            self._painter = Painter(self.width, self.height, self.view, int(env.tile_size), self.device)
+        facts, obs = (self._final_facts, self._final_obs) if last else (self._facts, self._obs)
+        image = obs["image"][rows]
+        if env.agent_pov:
+            return self._painter.partial(image)
+        position, direction = facts["position"][rows], facts["direction"][rows]
+        return self._painter.full(facts["cells"][rows], position, direction, image, bool(env.highlight))
 
     def grid(self) -> Tensor:
         """The whole grids as upstream's ``Grid.encode()`` has them, uint8 ``[N, W, H, 3]`` (a copy, on the CPU)."""

@@ -15,7 +15,21 @@ import warp as wp
 
 from .family import Family
 from .observe import observer
-from .state import CARRYING, DIR, EVENTS, MISSION, STEPS, World, X, Y, next_episode
+from .state import (
+    CARRYING,
+    COUNTER,
+    DIR,
+    EPISODE,
+    EPISODE_KEY,
+    EVENTS,
+    MISSION,
+    STEPS,
+    World,
+    X,
+    Y,
+    below,
+    next_episode,
+)
 from .step import PENALTY, REWARD, TERMINATED, base_step
 
 _OPTIONS = {"enable_backward": False, "fuse_fp": False}
@@ -59,6 +73,15 @@ class Last:
     success: wp.array[wp.bool]  # [N]
     ints: wp.array2d[wp.int32]
     cells: wp.array2d[wp.int16]
+
+
+@wp.struct
+class Pack:
+    """A fixed set of levels."""
+
+    cells: wp.array2d[wp.int16]  # [K, H * W]
+    ints: wp.array2d[wp.int32]
+    keys: wp.array2d[wp.uint64]  # [K, 2]: stream key (0 for the lane's own) and counter
 
 
 @wp.func
@@ -120,12 +143,32 @@ def step_kernel(family: Family) -> Any:
 
 
 @cache
+def last_keeper(view: int) -> Any:
+    """Make the Warp function that stores a lane's last state and its observation."""
+    observe = observer(view)
+
+    @wp.func
+    def keep_last(w: World, r: Rules, now: Shown, last: Last, shown: Shown, out: Result, i: wp.int32) -> None:
+        last.success[i] = out.terminated[i] and out.reward[i] > wp.float32(0.0)
+        for k in range(w.ints.shape[1]):
+            last.ints[i, k] = w.ints[i, k]
+        for k in range(w.width * w.height):
+            last.cells[i, k] = w.cells[i, k]
+        for k in range(r.missions.shape[1]):
+            shown.mission[i, k] = now.mission[i, k]
+        observe(w.cells, w.ints, w.width, w.height, r.through, shown.image, i)
+        write_facts(w.ints, shown, i)
+
+    return keep_last
+
+
+@cache
 def renew_kernel(family: Family, view: int) -> Any:
     """The kernel ``(world, rules, now, mask, keep, last, last_shown, result)`` that begins masked lanes' next episodes.
 
     Where ``keep`` is not 0 it first stores the last state and its observation.
     """
-    generate, observe = family.generate, observer(view)
+    generate, keep_last = family.generate, last_keeper(view)
 
     def renew(
         w: World,
@@ -140,15 +183,7 @@ def renew_kernel(family: Family, view: int) -> Any:
         i = wp.tid()
         if mask[i]:
             if keep != 0:
-                last.success[i] = out.terminated[i] and out.reward[i] > wp.float32(0.0)
-                for k in range(w.ints.shape[1]):
-                    last.ints[i, k] = w.ints[i, k]
-                for k in range(w.width * w.height):
-                    last.cells[i, k] = w.cells[i, k]
-                for k in range(r.missions.shape[1]):
-                    shown.mission[i, k] = now.mission[i, k]
-                observe(w.cells, w.ints, w.width, w.height, r.through, shown.image, i)
-                write_facts(w.ints, shown, i)
+                keep_last(w, r, now, last, shown, out, i)
             next_episode(w, i)
             generate(w, i)
             mission = w.ints[i, MISSION]
@@ -156,6 +191,45 @@ def renew_kernel(family: Family, view: int) -> Any:
                 now.mission[i, k] = r.missions[mission, k]
 
     return wp.kernel(renew, name=f"grid_{family.name}_renew_{view}", module="unique", module_options=_OPTIONS)
+
+
+@cache
+def pick_kernel(view: int) -> Any:
+    """The kernel that does what ``renew_kernel``'s does with a level of a fixed set instead of a new one."""
+    keep_last = last_keeper(view)
+
+    def pick(
+        w: World,
+        r: Rules,
+        now: Shown,
+        mask: wp.array[wp.bool],
+        keep: wp.int32,
+        last: Last,
+        shown: Shown,
+        out: Result,
+        pack: Pack,
+    ) -> None:
+        i = wp.tid()
+        if mask[i]:
+            if keep != 0:
+                keep_last(w, r, now, last, shown, out, i)
+            next_episode(w, i)
+            level = below(w, i, pack.cells.shape[0])
+            episode = w.ints[i, EPISODE]
+            for k in range(w.width * w.height):
+                w.cells[i, k] = pack.cells[level, k]
+            for k in range(w.ints.shape[1]):
+                w.ints[i, k] = pack.ints[level, k]
+            w.ints[i, EPISODE] = episode
+            w.ints[i, STEPS] = 0
+            if pack.keys[level, 0] != wp.uint64(0):
+                w.rng[i, EPISODE_KEY] = pack.keys[level, 0]
+                w.rng[i, COUNTER] = pack.keys[level, 1]
+            mission = w.ints[i, MISSION]
+            for k in range(r.missions.shape[1]):
+                now.mission[i, k] = r.missions[mission, k]
+
+    return wp.kernel(pick, name=f"grid_pick_{view}", module="unique", module_options=_OPTIONS)
 
 
 @dataclass(frozen=True)

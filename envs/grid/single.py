@@ -17,6 +17,15 @@ import gymnasium as gym
 from .ids import BABYAI_IDS, GRID_IDS
 from .stream import Stream, check_seed, fresh_seed
 
+# What an image can show, and upstream's wrapper that shows it.
+OBSERVATIONS = {
+    "partial": "",
+    "full": "FullyObsWrapper",
+    "onehot": "OneHotPartialObsWrapper",
+    "rgb": "RGBImgPartialObsWrapper",
+    "rgb_full": "RGBImgObsWrapper",
+}
+
 _quiet = threading.local()
 
 
@@ -40,7 +49,7 @@ def upstream_class(upstream: str) -> tuple[type[gym.Env[Any, Any]], dict[str, An
     return getattr(import_module(module), name), dict(spec.kwargs)
 
 
-def make(upstream: str, **kwargs: Any) -> gym.Env[Any, Any]:
+def make(upstream: str, *, observation: str = "partial", observation_tile: int = 8, **kwargs: Any) -> gym.Env[Any, Any]:
     """Make one environment of upstream's class, keyed by (seed, lane, episode).
 
     ``reset(seed=s)`` begins episode 0 of (s, lane 0); ``options={"lane": i}`` chooses lane i and ``{"episode": e}`` the
@@ -48,13 +57,23 @@ def make(upstream: str, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         upstream: Upstream's id, such as ``"MiniGrid-DoorKey-8x8-v0"``.
+        observation: What ``image`` shows: "partial", "full", "onehot", "rgb" or "rgb_full" (upstream's wrappers
+            FullyObs, OneHotPartialObs, RGBImgPartialObs and RGBImgObs).
+        observation_tile: Pixels of a cell's side in "rgb" and "rgb_full".
         kwargs: Arguments of upstream's class, such as ``render_mode``, ``max_steps`` or ``agent_view_size``.
 
     Raises:
         gymnasium.error.NameNotFound: If the id is unknown.
+        ValueError: If the observation is not one of these.
     """
+    if observation not in OBSERVATIONS:
+        raise ValueError(f"observation={observation!r}: it is one of {', '.join(OBSERVATIONS)}")
     base, arguments = upstream_class(upstream)
-    return keyed_class(base)(**{**arguments, **kwargs})  # type: ignore[arg-type]
+    env = keyed_class(base)(**{**arguments, **kwargs})  # type: ignore[arg-type]
+    if observation == "partial":
+        return env
+    wrapper = getattr(import_module("minigrid.wrappers"), OBSERVATIONS[observation])
+    return wrapper(env, observation_tile) if observation.startswith("rgb") else wrapper(env)  # type: ignore[no-any-return]
 
 
 @cache

@@ -1,6 +1,7 @@
 """Training into run folders: the config and its checks, resuming, trials, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         assert resume(tmp_path / f"{n}", steps=512).steps == 512
         assert first_difference(final(tmp_path / "whole"), final(tmp_path / f"{n}")) is None
         assert rows(tmp_path / "whole") == rows(tmp_path / f"{n}")
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_to_the_same_bits(tmp_path: Path) -> None:
+    train(small(tmp_path / "whole"))
+    train(small(tmp_path / "cut"))
+    shutil.rmtree(tmp_path / "cut" / "checkpoints")  # what a kill during start-up leaves: a config, maybe some rows
+    (tmp_path / "cut" / "latest").unlink()
+    resume(tmp_path / "cut")
+    assert first_difference(final(tmp_path / "whole"), final(tmp_path / "cut")) is None
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Wanderer:
 
 @pytest.mark.parametrize("upstream", NATIVE)
 def test_levels(upstream):
-    levels = LEVELS or (1000 if upstream in FIRST.values() else 200)
+    levels = LEVELS or (1000 if upstream in FIRST.values() else 100)
     batch = GridBatch(upstream, LANES)
     lanes = [Lane(upstream, batch) for _ in range(LANES)]
     rows = list(range(LANES))

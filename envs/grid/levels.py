@@ -1,0 +1,159 @@
+"""Fixed sets of levels, as papers on generalisation use them: of a count, of keys, of upstream's seeds, of a file.
+
+What ``levels=`` of a batch takes:
+
+- a whole number K: level k of seed s is that of ``gym.make("cairn/" + id).reset(seed=s, options={"lane": k})``;
+- keys: a list of seeds, or of (seed, lane, episode), each naming the level of the single environment with that key;
+- ``upstream(range(10_000))``: the levels that upstream's own class makes of its own seeds;
+- a :class:`Levels`, or the path of a file that one was saved to.
+
+Episode e of lane i plays level ``Stream.of(seed, i, e).below(K)``. What moves at random within an episode goes on as it
+does in the single environment for the first two; for upstream's levels, whose generator is NumPy's, it takes the
+lane's own stream from its second draw on.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import layout as L
+from . import live, single
+from .stream import check_seed
+
+FORMAT = "cairn-levels-1"
+_TYPES = {"cells": torch.int16, "ints": torch.int32, "keys": torch.int64}
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Upstream's seeds, of which a batch makes levels when it is made."""
+
+    seeds: tuple[int, ...]
+
+
+def upstream(seeds: Iterable[int]) -> Seeds:
+    """For ``levels=``: what upstream's own class, with its own generator, makes of these seeds.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    given = tuple(check_seed(seed) for seed in seeds)
+    if not given:
+        raise ValueError("levels=upstream(seeds) needs at least one seed")
+    return Seeds(given)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """K levels of one world as plain arrays.
+
+    Attributes:
+        world: What they are levels of: id, size and rules, as the batch that they fit has it.
+        cells: int16 ``[K, H * W]``, packed (see ``layout``).
+        ints: int32 ``[K, AUX + a]``: agent, mission and the family's own numbers.
+        keys: int64 ``[K, 2]``: the stream's key and counter with which the level's episode goes on; key 0 for the
+            lane's own stream.
+    """
+
+    world: str
+    cells: Tensor
+    ints: Tensor
+    keys: Tensor
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file, aside and then renamed, so that there is never half of one."""
+        from safetensors.torch import save_file
+
+        aside = f"{os.fspath(path)}.part"
+        arrays = {name: getattr(self, name).contiguous() for name in _TYPES}
+        save_file(arrays, aside, metadata={"format": FORMAT, "world": self.world})
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Levels":
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: If the file is cut short, damaged, or no file of levels. (Whether its numbers make sense is
+                checked by the batch that they are given to.)
+            OSError: If it cannot be read.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(os.fspath(path), "pt") as file:
+                metadata, names = file.metadata() or {}, set(file.keys())
+                if metadata.get("format") != FORMAT or names != set(_TYPES):
+                    raise ValueError(f"{path} is no file of levels ({FORMAT}): it has {sorted(names)} and {metadata}")
+                arrays = {name: file.get_tensor(name) for name in _TYPES}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is cut short or damaged: {error}; save the levels again") from error
+        for name, dtype in _TYPES.items():
+            if arrays[name].dtype != dtype or arrays[name].dim() != 2:
+                raise ValueError(f"{path} is damaged: {name} is {arrays[name].dtype} {list(arrays[name].shape)}")
+        if not len(arrays["cells"]) == len(arrays["ints"]) == len(arrays["keys"]) > 0:
+            raise ValueError(f"{path} is damaged: its arrays have {[len(a) for a in arrays.values()]} levels")
+        return cls(metadata.get("world", ""), **arrays)
+
+    def digest(self) -> str:
+        """A short hash of all levels."""
+        total = hashlib.blake2b(self.world.encode(), digest_size=8)
+        for name in _TYPES:
+            total.update(getattr(self, name).cpu().numpy().tobytes())
+        return total.hexdigest()
+
+
+def of_upstream(batch: Any, seeds: Seeds, kwargs: dict[str, Any]) -> Levels:
+    """The levels that upstream's own class makes of its seeds, in the form of a ``GridBatch``."""
+    base, arguments = single.upstream_class(batch.upstream)
+    env: Any = base(**{**arguments, **kwargs})
+    rows = []
+    for seed in seeds.seeds:
+        env.reset(seed=seed)
+        rows.append(live.read(env, batch.family, batch.plan))
+    cells, ints = (torch.stack([torch.from_numpy(row[k]) for row in rows]) for k in range(2))
+    return Levels(batch.world, cells, ints, torch.zeros(len(rows), 2, dtype=torch.int64))
+
+
+def of_keys(batch: Any, keys: Sequence[tuple[int, int, int]], make: Callable[[int], Any]) -> Levels:
+    """The levels of (seed, lane, episode) keys; ``make(n)`` makes a batch of n lanes of the same world."""
+    maker = make(len(keys))
+    maker.begin(keys)
+    state = maker.get_state()["lanes"]
+    ints = state["ints"].clone()
+    ints[:, L.EPISODE] = 0
+    return Levels(batch.world, state["cells"], ints, state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous())
+
+
+def check_keys(levels: Any) -> list[tuple[int, int, int]] | int | Seeds | Levels:
+    """What ``levels=`` was given, in one of four forms.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if isinstance(levels, (Levels, Seeds)):
+        return levels
+    if isinstance(levels, (str, os.PathLike)):
+        return Levels.load(levels)
+    if isinstance(levels, int) and not isinstance(levels, bool):
+        if levels < 1:
+            raise ValueError(f"levels={levels}: a set has at least one level")
+        return levels
+    try:
+        keys = [key if isinstance(key, tuple) else (key, 0, 0) for key in levels]
+        checked = [(check_seed(s), check_seed(lane), check_seed(episode)) for s, lane, episode in keys]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"levels is a count, seeds, (seed, lane, episode) keys, upstream(seeds), Levels or a file: {error}"
+        ) from error
+    if not checked or any(lane >= 2**63 or episode >= 2**31 - 1 for _, lane, episode in checked):
+        raise ValueError("levels needs at least one key, with lanes below 2**63 and episodes below 2**31 - 1")
+    return checked
