@@ -11,7 +11,7 @@ demo: $(VENV)/.core
 	$(BIN)/cairn demo
 
 test: lint types
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

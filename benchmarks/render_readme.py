@@ -49,7 +49,8 @@ def terms() -> str:
     lines = ["| in text | class | kind | what it is |", "|---|---|---|---|"]
     for name, (target, summary) in TERMS.items():
         file, _, cls = target.partition(":")
-        kind = getattr(import_module(f"cairn.shaping.{file}"), cls).kind
+        made = getattr(import_module(f"cairn.shaping.{file}"), cls)
+        kind = (made.examples() or [made()])[0].kind  # an Op's kind follows from its inputs
         lines.append(f"| `{name}` | `{cls}` | {kind} | {summary} |")
     return "\n".join(lines)
 

@@ -384,7 +384,7 @@ def lost_channels(term: Term, channels: set[Channel]) -> ValueError:
     names = ", ".join(sorted(c.name for c in channels))
     return ValueError(
         f"{type(term).text_name} of terms in different channels ({names}) would drop one of them. Say where the inner "
-        'term belongs, as in Task() * NovelD().into("main")'
+        'term belongs, as in Task() * RND().into("main")'
     )
 
 
