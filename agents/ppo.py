@@ -4,8 +4,8 @@ Schulman et al., "Proximal policy optimization algorithms", 2017. From the same 
 equals ``stable_baselines3.PPO``'s. What differs is around it: the rollout is tensors on one device, rewards are
 expressions with a value head for each channel, and truncation is told from termination to the end.
 
-Threads: environments and networks take turns, so both may use all cores. ``torch.set_num_threads`` is left as it
-is; networks of this size gain nothing beyond 2 threads (``benchmarks/ppo_threads.py`` measures it).
+Threads: environments and networks take turns, so both may use all cores, and ``torch.set_num_threads`` is left as it is
+(``benchmarks/ppo_threads.py`` measures the settings on your machine).
 """
 
 from collections.abc import Callable
