@@ -1,8 +1,11 @@
 """PPO's settings where the user left them open: they follow from the number of environments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import NamedTuple
+
+import torch
 
 
 class Settings(NamedTuple):
@@ -67,3 +70,18 @@ def resolve(
             "needs at least two rows, in minibatches of at least two"
         )
     return Settings(n_steps, batch_size, n_epochs, learning_rate, ent_coef)
+
+
+@contextmanager
+def few_threads(rows: int) -> Iterator[None]:
+    """Run torch on one thread for a while where minibatches have fewer than 1,024 rows, else leave it as it is.
+
+    Args:
+        rows: Of a minibatch.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if rows < 1024 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -4,8 +4,8 @@ Schulman et al., "Proximal policy optimization algorithms", 2017. From the same 
 equals ``stable_baselines3.PPO``'s. What differs is around it: the rollout is tensors on one device, rewards are
 expressions with a value head for each channel, and truncation is told from termination to the end.
 
-Threads: environments and networks take turns, so both may use all cores, and ``torch.set_num_threads`` is left as it is
-(``benchmarks/ppo_threads.py`` measures the settings on your machine).
+Threads: environments and networks take turns, so both may use all of torch's threads; minibatches of fewer than 1,024
+rows are learned on one, where a second costs more than it brings (``benchmarks/ppo_threads.py``).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from ..shaping.seats import RolloutSeat
 from ..shaping.term import MAIN, Channel, World
 from . import functional as fn
 from .base import BatchAlgorithm, arguments, fetch
-from .defaults import Settings, resolve
+from .defaults import Settings, few_threads, resolve
 from .policies import ActorCriticPolicy, Ask
 from .rollout import Infos, Rollout
 
@@ -226,7 +226,8 @@ class PPO(BatchAlgorithm):
                 self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
                 if log_interval is not None and iteration % log_interval == 0:
                     self.dump_logs(iteration)
-                self.train()
+                with few_threads(self.batch_size):
+                    self.train()
             callback.on_training_end()
         finally:
             if self._bar is not None:

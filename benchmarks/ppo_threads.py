@@ -85,7 +85,10 @@ def main() -> None:
         measure(args.measure[0], int(args.measure[1]))
         return
     cores = os.cpu_count() or 1
-    settings = [0, *sorted({1, 2, max(cores // 2, 1), cores})]  # 0 leaves torch's default
+    from torch import get_num_threads
+
+    default = get_num_threads()  # what PPO leaves as it is
+    settings = sorted({1, 2, max(cores // 2, 1), cores, default})
     rates: dict[tuple[str, int], list[dict[str, float]]] = {}
     for _ in range(args.rounds):
         for load in ("points", "bridged"):
@@ -97,12 +100,12 @@ def main() -> None:
         rows = {t: statistics.median(r["rate"] for r in rates[load, t]) for t in settings}
         best = max(rows.values())
         for threads, rate in sorted(rows.items(), key=lambda item: -item[1]):
-            name = "default" if threads == 0 else f"{threads} threads"
+            name = f"{threads} thread{'s' * (threads > 1)}" + " (default)" * (threads == default)
             share = statistics.median(r["learning"] for r in rates[load, threads])
             print(
-                f"{load:8} {name:10} {rate:10,.0f} steps/s  {rate / best:6.1%} of the best  learning {share:.0%} of it"
+                f"{load:8} {name:19} {rate:10,.0f} steps/s  {rate / best:6.1%} of the best  learning {share:.0%} of it"
             )
-        print(f"{load}: the default is {'within' if rows[0] >= 0.9 * best else 'NOT within'} 10 % of the best")
+        print(f"{load}: the default is {'within' if rows[default] >= 0.9 * best else 'NOT within'} 10 % of the best")
     from cairn.runs import versions
 
     print(json.dumps(versions()))

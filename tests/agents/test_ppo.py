@@ -590,3 +590,18 @@ def test_a_model_for_other_spaces_is_refused(tmp_path: Path) -> None:
         PPO.load(tmp_path / "model", env=gym.make("Pendulum-v1"))
     with pytest.raises(CheckpointError):
         PPO.load(tmp_path)
+
+
+def test_small_minibatches_are_learned_on_one_thread_and_large_ones_on_all() -> None:
+    from cairn.agents.defaults import few_threads
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with few_threads(1023):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with few_threads(1024):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
