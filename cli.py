@@ -1,4 +1,4 @@
-"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``envs`` and ``demo``.
+"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``envs``, ``bench`` and ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.
@@ -35,6 +35,7 @@ Examples:
   cairn resume runs/doorkey                      after Ctrl-C, a crash or kill -9
   cairn eval runs/doorkey --episodes 100         how good is it on levels it has never seen?
   cairn play runs/doorkey --video play.mp4       watch it
+  cairn bench grid                               how fast is it on this machine?
 
 `cairn COMMAND --help` explains a command."""
 
@@ -197,6 +198,35 @@ def _finish(outcome: "Outcome") -> int:
     return 0
 
 
+def bench(name: Positional[Annotated[str, arg(metavar="NAME")]] = "", /) -> int:
+    """Run a benchmark; without a name, list them. What follows the name goes to the benchmark (try --help there).
+
+    For instance:
+      cairn bench
+      cairn bench grid --num-envs 1024 --seconds 1
+
+    Args:
+        name: One of the list.
+    """
+    return _bench([name] if name else [])
+
+
+def _bench(args: list[str]) -> int:
+    """Run the benchmark named first with the other arguments, or list them all."""
+    from importlib import import_module
+
+    from .benchmarks import BENCHMARKS
+
+    if not args:
+        for known, line in BENCHMARKS.items():
+            print(f"{known:14} {line}")
+        return 0
+    if args[0] not in BENCHMARKS:
+        raise ConfigError(f"no benchmark is called {args[0]!r}; `cairn bench` lists them")
+    import_module(f".benchmarks.{args[0]}", __package__).main(args[1:])
+    return 0
+
+
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 """What the disk may say that is no fault of the code."""
 
@@ -206,6 +236,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "eval": evaluate,
     "play": play,
     "envs": envs,
+    "bench": bench,
     "demo": demo,
 }
 
@@ -218,7 +249,10 @@ def main(args: list[str] | None = None) -> int:
         number after Ctrl-C (130) or SIGTERM (143).
     """
     warnings.showwarning = _warn
+    given = sys.argv[1:] if args is None else args
     try:
+        if given[:1] == ["bench"] and given[1:2] not in ([], ["-h"], ["--help"]):
+            return _bench(given[1:])  # the benchmark reads its own options
         code: int = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="cairn", description=ABOUT, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )

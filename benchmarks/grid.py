@@ -48,7 +48,9 @@ def rate(step: Callable[[int], Any], lanes: int, seconds: float) -> float:
 
 def native(upstream: str, lanes: int, seconds: float, device: str, threads: int | None, cut: int | None) -> float:
     """Our batch."""
-    batch = gym.make_vec(f"cairn/{upstream}", num_envs=lanes, device=device, threads=threads, max_episode_steps=cut)
+    batch: Any = gym.make_vec(
+        f"cairn/{upstream}", num_envs=lanes, device=device, threads=threads, max_episode_steps=cut
+    )
     batch.reset(seed=0)
     high = int(batch.unwrapped.single_action_space.n)
     actions = torch.from_numpy(np.random.default_rng(0).integers(0, high, (8, lanes))).to(device)

@@ -9,6 +9,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 CODE = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
@@ -19,11 +20,11 @@ def seconds(modules: str) -> float:
     return float(done.stdout)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11, help="fresh processes for each of the two")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     rounds = [(seconds("gymnasium"), seconds("gymnasium, cairn")) for _ in range(args.rounds)]
     alone = statistics.median(a for a, _ in rounds)
     added = statistics.median(b - a for a, b in rounds)

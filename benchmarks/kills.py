@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def live_and_die(args: argparse.Namespace, folder: Path, dice: random.Random) ->
     return "while it was starting" if rows_in(folder) <= before else "while it trained"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train in peace, then kill, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="how many times to kill (default 20)")
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_480, help="steps of the training (default 20480)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training")
     parser.add_argument("--dice", type=int, default=0, help="seed of the moments of the kills")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
     print(", ".join(f"{name} {value}" for name, value in versions().items() if value is not None))
     print(" ".join(train(args, Path("RUN"))[1:]), flush=True)

@@ -15,7 +15,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -104,7 +104,7 @@ def gymnasium_vector(task: str, num_envs: int, mode: str) -> Contender:
 
 def envpool_vector(task: str, num_envs: int, threads: int) -> Contender:
     """EnvPool's own v5."""
-    import envpool
+    import envpool  # type: ignore[import-not-found]
 
     envs = envpool.make_gymnasium(task, num_envs=num_envs, num_threads=threads, seed=0)
     envs.reset()
@@ -133,7 +133,7 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", default="Ant-v5,HalfCheetah-v5,Humanoid-v5", type=lambda s: s.split(","))
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default="rollout,sync,envpool", type=lambda s: s.split(","), help=", ".join(PEERS))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if unknown := set(args.peers) - {*PEERS, ""}:
         parser.error(f"no such peers: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
 

@@ -9,16 +9,18 @@ seed got there and its frozen policy keeps it.
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from cairn.agents import PPO
+from cairn.benchmarks.tables import interval, iqm
 from cairn.envs import from_gymnasium
 from cairn.runs import versions
 
@@ -41,25 +43,11 @@ class Until(BaseCallback):
         return len(self.curve) > 0 and self.curve[-1][1] >= GOAL
 
     def _on_rollout_end(self) -> None:
-        self.curve.append((self.model.num_timesteps, self.model.recent().get("rollout/ep_rew_mean", 0.0)))
+        recent = self.model.recent()  # type: ignore[attr-defined]
+        self.curve.append((self.model.num_timesteps, recent.get("rollout/ep_rew_mean", 0.0)))
 
 
-def iqm(values: np.ndarray) -> float:
-    """Mean of the middle half; the quarters at the edges count in part (Agarwal et al. 2021, section 4.3)."""
-    values, n = np.sort(values), len(values)
-    edges = np.arange(n + 1) / n
-    weight = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
-    return float((weight * values).sum() / weight.sum())
-
-
-def interval(values: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
-    """95 % percentile bootstrap of the interquartile mean."""
-    rng = np.random.default_rng(0)
-    means = [iqm(rng.choice(values, len(values))) for _ in range(draws)]
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
@@ -68,9 +56,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     parser.add_argument("--out", type=Path, default=None, help="write rows and curves as JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in range(args.seeds):
         watch, began = Until(), time.perf_counter()
         model = PPO("MlpPolicy", from_gymnasium("CartPole-v1", args.envs), n_epochs=args.epochs, seed=seed)
@@ -78,11 +66,11 @@ def main() -> None:
         seconds = time.perf_counter() - began
         mean, deviation = evaluate_policy(model, Monitor(gym.make("CartPole-v1")), 100)
         rows.append({"seed": seed, "steps": model.num_timesteps, "seconds": seconds, "reached": watch.reached,
-                     "frozen": float(mean), "curve": watch.curve})  # fmt: skip
+                     "frozen": mean, "curve": watch.curve})  # fmt: skip
         print(f"seed {seed}: {'reached' if watch.reached else 'NOT reached'} after {model.num_timesteps:,} steps and "
               f"{seconds:.1f} s; frozen policy {mean:.0f} +- {deviation:.0f}", flush=True)  # fmt: skip
     for name in ("steps", "seconds", "frozen"):
-        values = np.array([row[name] for row in rows], float)
+        values = [float(row[name]) for row in rows]
         low, high = interval(values)
         print(f"{name}: IQM {iqm(values):,.1f}  95 % [{low:,.1f}, {high:,.1f}]  over {args.seeds} seeds")
     print(f"solved: {all(row['reached'] and row['frozen'] >= GOAL for row in rows)}")

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 SECONDS = 6.0
@@ -25,7 +26,7 @@ def points(lanes: int) -> Any:
     import torch
     from gymnasium import spaces
 
-    from cairn.envs import BatchEnv
+    from cairn.envs.batch import BatchEnv
 
     class Points(BatchEnv):
         def __init__(self) -> None:
@@ -66,7 +67,7 @@ def measure(load: str, threads: int) -> None:
         inner()
         learning[0] += time.perf_counter() - began
 
-    model.train = train  # type: ignore[method-assign]
+    model.train = train
     model.learn(2 * model.n_steps * model.n_envs)
     steps, learning[0], began = 0, 0.0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < SECONDS:
@@ -75,12 +76,12 @@ def measure(load: str, threads: int) -> None:
     print(json.dumps({"rate": steps / elapsed, "learning": learning[0] / elapsed, "threads": torch.get_num_threads()}))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--measure", nargs=2, default=None, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.measure:
         measure(args.measure[0], int(args.measure[1]))
         return

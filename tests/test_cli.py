@@ -72,6 +72,7 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
         (["eval", "no-run"], "no-run"),
         (["play", "no-run"], "no-run"),
         (["envs", "zzz"], "cairn envs"),
+        (["bench", "gird"], "cairn bench"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else None,
 )
@@ -87,6 +88,21 @@ def test_a_mistake_gets_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1 and says in printed.err, printed.err
     assert printed.out == ""
     assert [p.name for p in tmp_path.iterdir()] == ["here"]  # nothing was written
+
+
+def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file of the folder is in the table, and reads its own options."""
+    from cairn.benchmarks import BENCHMARKS
+
+    folder = Path(__file__).parents[1] / "benchmarks"
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "tables", "render_readme"} == set(BENCHMARKS)
+    assert main(["bench"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in BENCHMARKS)
+    for name in BENCHMARKS:
+        with pytest.raises(SystemExit) as exit_:
+            main(["bench", name, "--help"])
+        assert exit_.value.code == 0 and "usage" in capsys.readouterr().out
 
 
 def test_envs_lists_and_searches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # The root of the repository is the package, so a module that strays there would ship with it.
 ROOT_MODULES = {"__init__.py", "_lazy.py", "cli.py", "runs.py"}
-NOT_SHIPPED = {"tests", "examples", "benchmarks", "build", "dist", "docs"}
+NOT_SHIPPED = {"tests", "examples", "build", "dist", "docs"}
 
 
 def tracked_code() -> list[Path]:

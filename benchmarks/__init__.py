@@ -1,0 +1,15 @@
+"""Measured claims: each benchmark is one file, run by ``cairn bench NAME`` or ``python benchmarks/NAME.py``.
+
+They are users of the package, so they import ``cairn`` as a user does. A benchmark has ``main(argv)``, prints the
+machine and the versions with its figures, and goes on where it was when it is started again.
+"""
+
+# Name of the file -> one line on what it measures. `cairn bench` lists it.
+BENCHMARKS: dict[str, str] = {
+    "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
+    "import_time": "seconds that `import cairn` adds to `import gymnasium`",
+    "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
+    "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
+    "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
+    "ppo_threads": "training steps per second by how torch's threads are set",
+}
