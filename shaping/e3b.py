@@ -6,17 +6,14 @@ Henaff, Raileanu, Jiang and Rocktaeschel, "Exploration via elliptical episodic b
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import torch
-from gymnasium import spaces
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from ..envs.spaces import Tree, kind, tree_map
-from .networks import Encoder, Moments, Whitening, mlp
-from .rnd import BATCH
+from ..envs.spaces import tree_map
+from .dynamics import Dynamics
+from .networks import Moments
 from .stretch import Stretch
-from .term import Source, Stream, Term, World, node_seed
+from .term import Source, Stream, Term, World
 
 
 class E3B(Stream):
@@ -40,7 +37,7 @@ class E3B(Stream):
     """
 
     text_name = "e3b"
-    saved = ("embed", "head", "optimiser", "whitening", "scale", "updates")
+    saved = ("dynamics", "scale", "updates")
     memory = ("ellipse",)
 
     def __init__(
@@ -61,12 +58,8 @@ class E3B(Stream):
             raise ValueError(f"E3B(features={features}, hidden={hidden}): widths are above 0")
         self.normalised, self.ridge, self.features, self.hidden = bool(normalise), float(ridge), features, hidden
         self.learning_rate, self.share = float(learning_rate), float(share)
-        self.updates, self.seed = 0, 0
-        self.embed: nn.Module | None = None
-        self.head: nn.Module | None = None
-        self.optimiser: torch.optim.Optimizer | None = None
-        self.whitening: Whitening | None = None
-        self.actions: gym.Space[Any] | None = None
+        self.updates = 0
+        self.dynamics: Dynamics | None = None
         self.scale = Moments()
         self.ellipse = torch.zeros(1, features, features)  # C^-1 of each lane
 
@@ -76,31 +69,20 @@ class E3B(Stream):
         Raises:
             TypeError: The actions are neither categories nor numbers.
         """
-        self.whitening, self.actions = Whitening(world.observation_space, world.device), world.action_space
-        generator = torch.Generator().manual_seed(world.seed)
-        encoder = Encoder(self.whitening.parts, self.hidden, generator)
-        outputs = sum(_sizes(world.action_space))
-        self.embed = nn.Sequential(encoder, mlp([self.hidden, self.features], generator)).to(world.device)
-        self.head = mlp([2 * self.features, self.hidden, outputs], generator).to(world.device)
-        parameters = [*self.embed.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, self.learning_rate)
+        self.dynamics = Dynamics(world, self.features, self.hidden, self.learning_rate)
         self.scale = Moments(device=world.device)
         eye = torch.eye(self.features, device=world.device) / self.ridge
         self.ellipse = eye.repeat(world.lanes, 1, 1)
-        self.updates, self.seed = 0, world.seed
-
-    def phi(self, obs: Tree) -> Tensor:
-        """Features of a batch ``[B, ...]``: float32 ``[B, d]``; repeats are computed once."""
-        assert self.whitening is not None and self.embed is not None
-        return self.whitening.of_distinct(self.embed, obs)
+        self.updates = 0
 
     def scan(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row of the next ``[T, N]``. A loop over time: each state changes the ellipse."""
+        assert self.dynamics is not None
         begins = x.start & x.valid
         flat, rows, first = x.flat(), x.valid.flatten().nonzero()[:, 0], begins.flatten().nonzero()[:, 0]
         features = torch.zeros(2, x.valid.numel(), self.features, device=x.device)
         if len(rows):
-            seen = self.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), flat.obs, flat.next_obs))
+            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), flat.obs, flat.next_obs))
             features[0, first], features[1, rows] = seen[: len(first)], seen[len(first) :]
         before, after = features.reshape(2, *x.rows, self.features)
         fresh = torch.eye(self.features, device=x.device) / self.ridge
@@ -116,35 +98,19 @@ class E3B(Stream):
 
     def unit(self) -> Tensor:
         """The running root mean square; 1 before there is one."""
-        square = self.scale.mean**2 + self.scale.square / self.scale.count.clamp(min=1)
-        return torch.where(self.scale.count > 0, square.sqrt(), 1.0).clamp(min=1e-8).float()
+        return self.scale.root_mean_square
 
     def update(self, source: Source, step: int) -> dict[str, Tensor]:
         """Learn scale and whitening, then train the inverse model on a share of the rows."""
-        assert self.whitening is not None and self.embed is not None
-        assert self.head is not None and self.optimiser is not None
+        assert self.dynamics is not None
         x = source.recent
         if not bool(x.valid.any()):
             return {}
         raw = source.values[self] * self.unit() if self.normalised else source.values[self]
         self.scale.add(raw[x.valid])
-        flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
-        self.whitening.learn(tree_map(lambda v: v[rows], flat.next_obs))
-        # Which rows: drawn by a generator of this update alone, so that it need not be saved.
-        generator = torch.Generator().manual_seed(node_seed(self.seed, str(self.updates)))
-        order = torch.randperm(len(rows), generator=generator)[: max(int(len(rows) * self.share), 1)].to(x.device)
-        losses = []
-        for batch in torch.split(rows[order], BATCH):
-            two = tree_map(lambda a, b, batch=batch: torch.cat([a[batch], b[batch]]), flat.obs, flat.next_obs)
-            before, after = self.embed(self.whitening(two)).chunk(2)
-            assert isinstance(flat.action, Tensor) and self.actions is not None
-            loss = inverse_loss(self.actions, self.head(torch.cat([before, after], 1)), flat.action[batch])
-            self.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            losses.append(loss.detach())
+        logs = self.dynamics.learn(x, self.share, self.updates)
         self.updates += 1
-        return {"loss": torch.stack(losses).mean(), "raw": raw[x.valid].mean()}
+        return {**logs, "raw": raw[x.valid].mean()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Put back what ``state`` gave."""
@@ -167,24 +133,3 @@ def _widen(ellipse: Tensor, features: Tensor) -> Tensor:
     bonus = (reach * features).sum(1)
     ellipse.baddbmm_(reach[:, :, None], (reach / (1 + bonus[:, None]))[:, None], alpha=-1)
     return bonus
-
-
-def _sizes(actions: gym.Space[Any]) -> list[int]:
-    """Outputs of the inverse model for each part of the action."""
-    if isinstance(actions, spaces.Discrete):
-        return [int(actions.n)]
-    if isinstance(actions, spaces.MultiDiscrete):
-        return [int(n) for n in actions.nvec.ravel()]
-    if isinstance(actions, spaces.Box) and kind(actions) == "vector":
-        return [1] * int(torch.Size(actions.shape).numel())
-    raise TypeError(f"E3B learns which action lay between two states, and knows no actions of {actions}")
-
-
-def inverse_loss(actions: gym.Space[Any], output: Tensor, action: Tensor) -> Tensor:
-    """How badly ``output [B, sum of sizes]`` tells ``action [B, ...]``: cross-entropy, or squared error of numbers."""
-    action = action.reshape(len(action), -1)
-    if isinstance(actions, spaces.Box):
-        return F.mse_loss(output, action.float())
-    begin = torch.as_tensor(actions.start, device=action.device).reshape(-1)  # type: ignore[attr-defined]
-    parts = zip(torch.split(output, _sizes(actions), 1), (action - begin).long().unbind(1))
-    return torch.stack([F.cross_entropy(logits, chosen) for logits, chosen in parts]).mean()

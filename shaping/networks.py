@@ -16,8 +16,10 @@ from torch.nn import functional as F
 
 from ..envs.spaces import Pixels, Symbols, Tree, flat_size, flatten, kind, tree_map
 from .hashing import hash_rows
+from .term import node_seed
 
 Path: TypeAlias = tuple[str, ...]
+BATCH = 512  # rows of a step of an optimiser
 PIECE = 2048  # rows that a network is given at once
 NUMBERS = 1 << 22  # that statistics take in at once
 CLIP = 5.0  # whitened numbers are held within this many deviations (Burda et al. 2019, section 2.4)
@@ -37,6 +39,24 @@ def mlp(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
     for inputs, outputs in zip(sizes[:-1], sizes[1:]):
         layers += [linear(inputs, outputs, generator), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def some_batches(rows: Tensor, share: float, seed: int, update: int) -> tuple[Tensor, ...]:
+    """A random share of the indices ``rows [M]``, at least one, in batches for an optimiser.
+
+    They are drawn by a generator of this update alone, so that it need not be saved.
+    """
+    generator = torch.Generator().manual_seed(node_seed(seed, str(update)))
+    order = torch.randperm(len(rows), generator=generator)[: max(int(len(rows) * share), 1)]
+    return torch.split(rows[order.to(rows.device)], BATCH)
+
+
+def encoder(
+    parts: dict[Path, gym.Space[Any]], hidden: int, features: int, generator: torch.Generator, layers: int = 1
+) -> nn.Sequential:
+    """Any observation as ``[B, features]``: an ``Encoder`` of width ``hidden``, then ``layers`` linear layers."""
+    wide = [hidden] * layers + [features]
+    return nn.Sequential(Encoder(parts, hidden, generator), mlp(wide, generator))
 
 
 class SymbolSum(nn.Module):
@@ -172,6 +192,12 @@ class Moments:
     def deviation(self) -> Tensor:
         """Standard deviation ``[*shape]``; 1 before there are two rows."""
         return torch.where(self.count > 1, (self.square / self.count.clamp(min=1)).sqrt(), 1.0)
+
+    @property
+    def root_mean_square(self) -> Tensor:
+        """Root of the mean square ``[*shape]``, float32; 1 before there is a row."""
+        square = self.mean**2 + self.square / self.count.clamp(min=1)
+        return torch.where(self.count > 0, square.sqrt(), 1.0).clamp(min=1e-8).float()
 
     def state(self) -> dict[str, Any]:
         """Count, mean and sum of squares."""

@@ -6,11 +6,10 @@ Zhang, Xu, Wang, Wu, Keutzer, Gonzalez and Tian, "NovelD: a simple yet effective
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..envs.spaces import tree_leaves, tree_map
 from .counts import EpisodicCount
+from .learned import Learned, two_ends
 from .rnd import RND
 from .stretch import Stretch
 from .term import Op, Term
@@ -53,20 +52,12 @@ class NoveltyGain(RND):
         super().__init__(normalise, warmup, features, hidden, learning_rate, share)
         self.alpha = float(alpha)
 
+    measure, unit = Learned.measure, Learned.unit
+
     def raw(self, x: Stretch) -> Tensor:
-        """The gain of flat rows ``[B]``; both observations in one batch, since most come twice."""
-        both = self.novelty(tree_map(lambda a, b: torch.cat([a, b]), x.obs, x.next_obs)).sqrt()
-        rows = len(tree_leaves(x.obs)[0])
-        return (both[rows:] - self.alpha * both[:rows]).clamp(min=0)
-
-    def measure(self, raw: Tensor, valid: Tensor) -> None:
-        """Take the gain ``[T, N]`` into its statistics."""
-        self.scale.add(raw[valid])
-
-    def unit(self) -> Tensor:
-        """The running root mean square; 1 before there is one."""
-        square = self.scale.mean**2 + self.scale.square / self.scale.count.clamp(min=1)
-        return torch.where(self.scale.count > 0, square.sqrt(), 1.0).clamp(min=1e-8).float()
+        """The gain of flat rows ``[B]``."""
+        before, after = self.novelty(two_ends(x)).sqrt().chunk(2)
+        return (after - self.alpha * before).clamp(min=0)
 
     @classmethod
     def examples(cls) -> list[Term]:

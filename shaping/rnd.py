@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..envs.spaces import Tree, tree_leaves, tree_map
-from .networks import Encoder, Moments, Whitening, mlp
+from ..envs.spaces import Tree
+from .learned import Learned, positive, rows_of, states_of
+from .networks import Whitening, encoder, some_batches
 from .stretch import Stretch
-from .term import Channel, Pure, Source, Term, World, node_seed
-
-BATCH = 512  # rows of a step of the predictor
+from .term import Channel, Term, World
 
 
-class RND(Pure):
+class RND(Learned):
     """``||f_hat(s') - f(s')||^2``: the error of a trained network at predicting a fixed random one.
 
     Numbers and pixels are whitened first; networks, whitening and scale change only in ``update``, which trains the
@@ -50,21 +49,14 @@ class RND(Pure):
         learning_rate: float = 1e-3,
         share: float = 0.25,
     ) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"{type(self).__name__}(share={share}): a share of the rows is above 0 and at most 1")
-        if min(features, hidden) < 1 or warmup < 0 or not 0 < learning_rate < float("inf"):
-            raise ValueError(
-                f"{type(self).__name__}(warmup={warmup}, features={features}, hidden={hidden}, "
-                f"learning_rate={learning_rate}): widths and the learning rate are above 0, warmup is not below 0"
-            )
-        self.normalise_returns, self.warmup, self.share = bool(normalise), int(warmup), float(share)
+        super().__init__(normalise, warmup, share)
+        positive(self, features=features, hidden=hidden, learning_rate=learning_rate)
         self.features, self.hidden, self.learning_rate = int(features), int(hidden), float(learning_rate)
-        self.updates, self.gamma, self.seed = 0, 0.99, 0
+        self.gamma = 0.99
         self.target: nn.Module | None = None
         self.predictor: nn.Module | None = None
         self.optimiser: torch.optim.Optimizer | None = None
         self.whitening: Whitening | None = None
-        self.scale = Moments()
         self.running = torch.zeros(1)  # discounted sum of the bonus so far, in each lane
 
     def bind(self, world: World) -> None:
@@ -73,18 +65,15 @@ class RND(Pure):
         Raises:
             TypeError: The observations have nothing that a network can look at.
         """
+        super().bind(world)
         self.whitening = Whitening(world.observation_space, world.device)
         generator = torch.Generator().manual_seed(world.seed)
-        wide = [self.hidden, self.features]
-        self.target = nn.Sequential(Encoder(self.whitening.parts, self.hidden, generator), mlp(wide, generator))
-        wide = [self.hidden, self.hidden, self.features]
-        self.predictor = nn.Sequential(Encoder(self.whitening.parts, self.hidden, generator), mlp(wide, generator))
-        self.target.to(world.device).requires_grad_(False)
-        self.predictor.to(world.device)
+        parts, sizes = self.whitening.parts, (self.hidden, self.features)
+        self.target = encoder(parts, *sizes, generator).to(world.device).requires_grad_(False)
+        self.predictor = encoder(parts, *sizes, generator, layers=2).to(world.device)
         self.optimiser = torch.optim.Adam(self.predictor.parameters(), self.learning_rate)
-        self.scale, self.running = Moments(device=world.device), torch.zeros(world.lanes, device=world.device)
+        self.running = torch.zeros(world.lanes, device=world.device)
         self.gamma = 0.99 if world.gamma is None else world.gamma
-        self.updates, self.seed = 0, world.seed
 
     def novelty(self, obs: Tree) -> Tensor:
         """The prediction error of a batch ``[B, ...]``: float32 ``[B]``."""
@@ -105,38 +94,16 @@ class RND(Pure):
         """What the raw bonus is divided by."""
         return self.scale.deviation.clamp(min=1e-8).float()
 
-    def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
-        """The bonus of each row, 0 before the warm-up is over."""
-        out = torch.zeros(x.shape, device=x.device)
-        if self.updates < self.warmup:
-            return out
-        value = self.raw(_plain(x))
-        return out.masked_scatter(x.valid, value / self.unit() if self.normalise_returns else value)
-
-    def update(self, source: Source, step: int) -> dict[str, Tensor]:
-        """Learn the scale and the whitening, then train the predictor on a share of the rows."""
+    def learn(self, x: Stretch) -> dict[str, Tensor]:
+        """Learn the whitening, then train the predictor on a share of the rows."""
         assert self.whitening is not None and self.predictor is not None and self.target is not None
         assert self.optimiser is not None
-        x = source.recent
-        if not bool(x.valid.any()):
-            return {}
-        with torch.no_grad():
-            known = source.values.get(self) if self.updates >= self.warmup else None
-            raw = torch.zeros(x.shape, device=x.device)
-            if known is None:
-                raw = raw.masked_scatter(x.valid, self.raw(_plain(x)))
-            else:
-                raw = known * self.unit() if self.normalise_returns else known
-            self.measure(raw, x.valid)
-            seen = _seen(x)
-            self.whitening.learn(seen)
-        # Which rows: drawn by a generator of this update alone, so that it need not be saved.
-        generator = torch.Generator().manual_seed(node_seed(self.seed, str(self.updates)))
-        rows = len(tree_leaves(seen)[0])
-        order = torch.randperm(rows, generator=generator)[: max(int(rows * self.share), 1)].to(x.device)
+        seen = states_of(x)
+        self.whitening.learn(seen)
+        rows = int(x.valid.sum() + (x.valid & x.start).sum())
         losses = []
-        for batch in torch.split(order, BATCH):
-            leaves = self.whitening(tree_map(lambda v, batch=batch: v[batch], seen))
+        for batch in some_batches(torch.arange(rows, device=x.device), self.share, self.seed, self.updates):
+            leaves = self.whitening(rows_of(seen, batch))
             with torch.no_grad():
                 goal = self.target(leaves)
             loss = (self.predictor(leaves) - goal).square().mean()
@@ -144,8 +111,7 @@ class RND(Pure):
             loss.backward()
             self.optimiser.step()
             losses.append(loss.detach())
-        self.updates += 1
-        return {"loss": torch.stack(losses).mean(), "raw": raw.sum() / x.valid.sum().clamp(min=1)}
+        return {"loss": torch.stack(losses).mean()}
 
     def measure(self, raw: Tensor, valid: Tensor) -> None:
         """Take the raw bonus ``[T, N]`` into the statistics of its returns."""
@@ -168,22 +134,3 @@ class RND(Pure):
     def examples(cls) -> list[Term]:
         """Paid from the first row on, so that there is something to test."""
         return [cls(warmup=0), cls(normalise=False, warmup=0, features=8, hidden=16)]
-
-
-def _plain(x: Stretch) -> Stretch:
-    """The valid rows of any stretch, flat: junk must not reach a network."""
-    flat = x.flat()
-    return flat if bool(x.valid.all()) else flat[flat.valid]
-
-
-def _seen(x: Stretch) -> Tree:
-    """All observations of a stretch once: those after each step, and the first of each episode."""
-    lead = len(x.rows)
-    valid, first = x.valid.flatten(), (x.valid & x.start).flatten()
-
-    def both(before: Tensor, after: Tensor) -> Tensor:
-        before, after = (v.reshape(-1, *v.shape[lead:]) for v in (before, after))
-        return torch.cat([after[valid], before[first]])
-
-    tree: Tree = tree_map(both, x.obs, x.next_obs)
-    return tree

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cairn.shaping import E3B, RolloutSeat, Stretch, Task, World, as_reward, parse
-from cairn.shaping.e3b import inverse_loss
+from cairn.shaping.dynamics import inverse_loss
 from cairn.shaping.laws import check_term, walk
 
 PLANE = World(gym.spaces.Box(-9, 9, (2,), np.float32), gym.spaces.Discrete(2), lanes=2, seed=1)
@@ -30,7 +30,8 @@ def steps(place: Tensor, start: Tensor, valid: Tensor | None = None) -> Stretch:
 def test_the_bonus_by_hand() -> None:
     term = E3B(normalise=False, ridge=1.0, features=2)
     seat = RolloutSeat(term, PLANE)
-    term.embed = Plain()
+    assert term.dynamics is not None
+    term.dynamics.embed = Plain()
     # Lane 0 begins at (1, 0): C = diag(2, 1). (2, 0): 4 / 2, C = diag(6, 1). (0, 3): 9, C = diag(6, 10). (1, 1).
     # Lane 1 begins at 0, steps to (1, 0) twice, and there begins another episode, where (1, 0) is known once.
     place = torch.tensor([[[1, 0], [0, 0]], [[2, 0], [1, 0]], [[0, 3], [1, 0]], [[1, 1], [1, 0]]]).float()
@@ -52,11 +53,12 @@ def test_it_equals_the_inverse_of_the_sum() -> None:
     valid = torch.rand(40, 3, generator=g) < 0.9
     x = steps(place, start, valid)
     paid = torch.cat([seat(x[:13], 0)[0], seat(x[13:], 0)[0]])[..., 0]
+    assert term.dynamics is not None
     with torch.no_grad():
         for lane in range(3):
             matrix = 0.1 * torch.eye(5, dtype=torch.float64)
             for t in range(40):
-                before, after = term.phi(place[t : t + 2, lane]).double()
+                before, after = term.dynamics.phi(place[t : t + 2, lane]).double()
                 if start[t, lane] and valid[t, lane]:
                     matrix = 0.1 * torch.eye(5, dtype=torch.float64) + before.outer(before)
                 bonus = after @ torch.linalg.solve(matrix, after) if valid[t, lane] else 0.0
@@ -98,9 +100,10 @@ def test_the_inverse_model_learns_and_its_features_ignore_noise() -> None:
         seat(x, 0)
         losses.append(float(seat.update(0)["reward/e3b/loss"]))
     assert losses[-1] < 0.1 < 0.6 < losses[0]
+    assert term.dynamics is not None
     with torch.no_grad():
         rows = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0 * 9 / 3]])
-        at, along, noise = term.phi(rows)
+        at, along, noise = term.dynamics.phi(rows)
     assert (at - along).norm() > 4 * (at - noise).norm()
 
 
@@ -135,7 +138,7 @@ def test_it_goes_on_bit_for_bit_in_mid_episode(dict_obs: bool) -> None:
     lived(x[:9], 0)
     lived.update(0)
     lived(x[9:14], 0)
-    whitening = lived.state()["reward"]["01-e3b"]["whitening"]
+    whitening = lived.state()["reward"]["01-e3b"]["dynamics"]["whitening"]
     assert dict_obs or int(whitening[""]["count"]) == 9 * world.lanes
     resumed.load(deepcopy(lived.state()))
     for rows in (slice(14, 16), slice(16, 20), slice(20, 24)):

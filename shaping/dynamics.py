@@ -1,0 +1,143 @@
+"""What actions do, learned: features that tell which action lay between two states, and a forecast of the next ones.
+
+Pathak, Agrawal, Efros and Darrell, "Curiosity-driven exploration by self-supervised prediction", ICML 2017. Every term
+that needs such features (ICM, RIDE, E3B, the pseudo-counts of NGU) has one of these, and nothing of it twice.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..envs.spaces import Tree, kind
+from .learned import rows_of, two_ends
+from .networks import Whitening, encoder, mlp, some_batches
+from .state import pack, unpack
+from .stretch import Stretch
+from .term import World
+
+
+class Dynamics:
+    """Features ``phi``, a network that tells the action from two of them, and one that forecasts the next.
+
+    The loss is ``(1 - beta) * L_I + beta * L_F`` (equation 7), with ``L_I`` the cross-entropy of the action (squared
+    error of numbers) and ``L_F = 1/2 ||phi_hat(s') - phi(s')||^2`` (equation 5).
+
+    Args:
+        world: Spaces, device and seed.
+        features: Width of ``phi``.
+        hidden: Width of the hidden layers.
+        learning_rate: Adam's.
+        beta: Weight of the forecast; 0 leaves it out, and there is none.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        features: int = 32,
+        hidden: int = 128,
+        learning_rate: float = 3e-4,
+        beta: float = 0.0,
+    ) -> None:
+        self.actions, self.beta, self.seed = world.action_space, beta, world.seed
+        self.whitening = Whitening(world.observation_space, world.device)
+        generator = torch.Generator().manual_seed(world.seed)
+        wide = sum(action_sizes(world.action_space))
+        self.embed: nn.Module = encoder(self.whitening.parts, hidden, features, generator).to(world.device)
+        self.inverse: nn.Module = mlp([2 * features, hidden, wide], generator).to(world.device)
+        self.forecast: nn.Module | None = None
+        modules = [self.embed, self.inverse]
+        if beta:
+            self.forecast = mlp([features + wide, hidden, features], generator).to(world.device)
+            modules.append(self.forecast)
+        self.optimiser = torch.optim.Adam([p for m in modules for p in m.parameters()], learning_rate)
+
+    def phi(self, obs: Tree) -> Tensor:
+        """Features of a batch ``[B, ...]``: float32 ``[B, features]``; repeats are computed once."""
+        return self.whitening.of_distinct(self.embed, obs)
+
+    def ends(self, x: Stretch) -> tuple[Tensor, Tensor]:
+        """Features before and after each flat row, ``[B, features]`` each."""
+        before, after = self.phi(two_ends(x)).chunk(2)
+        return before, after
+
+    def error(self, before: Tensor, after: Tensor, action: Any) -> Tensor:
+        """``1/2 ||phi_hat(s') - phi(s')||^2`` of each row, ``[B]``."""
+        assert self.forecast is not None
+        guess = self.forecast(torch.cat([before, encode_actions(self.actions, action)], 1))
+        out: Tensor = 0.5 * (guess - after).square().sum(1)
+        return out
+
+    def learn(self, x: Stretch, share: float, update: int) -> dict[str, Tensor]:
+        """Learn the whitening, and train on a share of the rows of ``x [T, N]``; returns the losses."""
+        flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
+        self.whitening.learn(rows_of(flat.next_obs, rows))
+        losses = []
+        for batch in some_batches(rows, share, self.seed, update):
+            some = flat[batch]
+            before, after = self.embed(self.whitening(two_ends(some))).chunk(2)
+            inverse = inverse_loss(self.actions, self.inverse(torch.cat([before, after], 1)), some.action)
+            forward = self.error(before, after, some.action).mean() if self.beta else torch.zeros_like(inverse)
+            loss = (1 - self.beta) * inverse + self.beta * forward
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            losses.append(torch.stack([inverse, forward]).detach())
+        inverse, forward = torch.stack(losses).mean(0)
+        return {"loss": inverse, "forecast": forward} if self.beta else {"loss": inverse}
+
+    def state(self) -> dict[str, Any]:
+        """Networks, optimiser and whitening."""
+        return {name: pack(getattr(self, name)) for name in self._parts()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Put back what ``state`` gave."""
+        for name in self._parts():
+            setattr(self, name, unpack(getattr(self, name), state[name]))
+
+    def _parts(self) -> tuple[str, ...]:
+        parts = ("whitening", "embed", "inverse", "optimiser")
+        return (*parts, "forecast") if self.beta else parts
+
+
+def action_sizes(actions: gym.Space[Any]) -> list[int]:
+    """How many numbers stand for each part of an action.
+
+    Raises:
+        TypeError: The actions are neither categories nor numbers.
+    """
+    if isinstance(actions, spaces.Discrete):
+        return [int(actions.n)]
+    if isinstance(actions, spaces.MultiDiscrete):
+        return [int(n) for n in actions.nvec.ravel()]
+    if isinstance(actions, spaces.MultiBinary):
+        return [2] * int(torch.Size(actions.shape).numel())
+    if isinstance(actions, spaces.Box) and kind(actions) == "vector":
+        return [1] * int(torch.Size(actions.shape).numel())
+    raise TypeError(f"this bonus learns what actions do, and knows no actions of {actions}")
+
+
+def _categories(actions: gym.Space[Any], action: Tensor) -> Tensor:
+    """Categories from 0 on, ``[B, parts]``."""
+    begin = torch.as_tensor(getattr(actions, "start", 0), device=action.device).reshape(-1)
+    return (action.reshape(len(action), -1) - begin).long()
+
+
+def encode_actions(actions: gym.Space[Any], action: Any) -> Tensor:
+    """Actions ``[B, ...]`` as numbers: categories one-hot, side by side."""
+    if isinstance(actions, spaces.Box):
+        return action.reshape(len(action), -1).float()  # type: ignore[no-any-return]
+    parts = zip(action_sizes(actions), _categories(actions, action).unbind(1))
+    return torch.cat([F.one_hot(chosen, size) for size, chosen in parts], 1).float()
+
+
+def inverse_loss(actions: gym.Space[Any], output: Tensor, action: Any) -> Tensor:
+    """How badly ``output [B, sum of sizes]`` tells ``action [B, ...]``: cross-entropy, or squared error of numbers."""
+    if isinstance(actions, spaces.Box):
+        return F.mse_loss(output, action.reshape(len(action), -1).float())
+    parts = zip(torch.split(output, action_sizes(actions), 1), _categories(actions, action).unbind(1))
+    return torch.stack([F.cross_entropy(logits, chosen) for logits, chosen in parts]).mean()

@@ -1,0 +1,118 @@
+"""What learned bonuses share: a warm-up, a scale that only ``update`` changes, and training on a share of the rows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..envs.spaces import Tree, tree_map
+from .networks import Moments
+from .stretch import Stretch
+from .term import Pure, Source, World
+
+
+class Learned(Pure):
+    """A bonus by something learned: subclasses say what ``raw`` is and how to ``learn``.
+
+    The raw bonus is divided by its running root mean square, so that a weight means the same in all tasks.
+
+    Args:
+        normalise: Divide by the root mean square; False leaves the plain bonus.
+        warmup: How many updates must have taken place before anything is paid: the scale is learned there.
+        share: Which share of the rows is trained on.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    saved = ("scale", "updates")
+
+    def __init__(self, normalise: bool = True, warmup: int = 1, share: float = 0.25) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"{type(self).__name__}(share={share}): a share of the rows is above 0 and at most 1")
+        if warmup < 0:
+            raise ValueError(f"{type(self).__name__}(warmup={warmup}): not below 0")
+        self.normalised, self.warmup, self.share = bool(normalise), int(warmup), float(share)
+        self.updates, self.seed, self.scale = 0, 0, Moments()
+
+    def bind(self, world: World) -> None:
+        """Begin with nothing learned."""
+        self.scale, self.updates, self.seed = Moments(device=world.device), 0, world.seed
+
+    def raw(self, x: Stretch) -> Tensor:
+        """The bonus of flat, valid rows ``[B]`` before it is scaled."""
+        raise NotImplementedError
+
+    def learn(self, x: Stretch) -> dict[str, Tensor]:
+        """Train on the rows of ``x [T, N]``; returns what to log."""
+        raise NotImplementedError
+
+    def unit(self) -> Tensor:
+        """What the raw bonus is divided by."""
+        return self.scale.root_mean_square
+
+    def measure(self, raw: Tensor, valid: Tensor) -> None:
+        """Take the raw bonus ``[T, N]`` into the scale."""
+        self.scale.add(raw[valid])
+
+    def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
+        """The bonus of each row, 0 before the warm-up is over."""
+        out = torch.zeros(x.shape, device=x.device)
+        if self.updates < self.warmup:
+            return out
+        value = self.raw(valid_rows(x))
+        return out.masked_scatter(x.valid, value / self.unit() if self.normalised else value)
+
+    def update(self, source: Source, step: int) -> dict[str, Tensor]:
+        """Learn the scale, then train on a share of the rows."""
+        x = source.recent
+        if not bool(x.valid.any()):
+            return {}
+        with torch.no_grad():
+            known = source.values.get(self) if self.updates >= self.warmup else None
+            if known is None:
+                raw = torch.zeros(x.shape, device=x.device).masked_scatter(x.valid, self.raw(valid_rows(x)))
+            else:  # what was paid tells, and need not be computed again
+                raw = known * self.unit() if self.normalised else known
+            self.measure(raw, x.valid)
+        logs = self.learn(x)
+        self.updates += 1
+        return {**logs, "raw": raw.sum() / x.valid.sum().clamp(min=1)}
+
+
+def positive(term: object, **settings: float) -> None:
+    """Raise ValueError where a setting of ``term`` is not above 0 and finite."""
+    bad = [f"{name}={value}" for name, value in settings.items() if not 0 < value < float("inf")]
+    if bad:
+        raise ValueError(f"{type(term).__name__}({', '.join(bad)}): above 0, and finite")
+
+
+def valid_rows(x: Stretch) -> Stretch:
+    """The valid rows of any stretch, flat: junk must not reach a network."""
+    flat = x.flat()
+    return flat if bool(x.valid.all()) else flat[flat.valid]
+
+
+def states_of(x: Stretch) -> Tree:
+    """All observations of a stretch once: those after each step, and the first of each episode."""
+    lead = len(x.rows)
+    valid, first = x.valid.flatten(), (x.valid & x.start).flatten()
+
+    def both(before: Tensor, after: Tensor) -> Tensor:
+        before, after = (v.reshape(-1, *v.shape[lead:]) for v in (before, after))
+        return torch.cat([after[valid], before[first]])
+
+    tree: Tree = tree_map(both, x.obs, x.next_obs)
+    return tree
+
+
+def two_ends(x: Stretch) -> Tree:
+    """Observations before and after each flat row, one above the other: most come twice, and are computed once."""
+    tree: Tree = tree_map(lambda a, b: torch.cat([a, b]), x.obs, x.next_obs)
+    return tree
+
+
+def rows_of(tree: Any, rows: Tensor) -> Tree:
+    """Some rows of a tree ``[B, ...]``."""
+    picked: Tree = tree_map(lambda v: v[rows], tree)
+    return picked
