@@ -1,4 +1,4 @@
-"""Episodic counts: a bonus for what is new or rare within the episode.
+"""Counts: a bonus for what is new or rare, within the episode or in all that has been seen.
 
 The inverse square root is that of Strehl and Littman ("An analysis of model-based interval estimation", 2008); the
 first-visit indicator is NovelD's (Zhang et al. 2021, equation 2). No step here loops over environments.
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..envs.spaces import tree_leaves, tree_map
 from .hashing import hash_rows, mix
+from .learned import valid_rows
 from .stretch import Stretch
 from .table import CountTable
-from .term import Stream, Term, World
+from .term import Pure, Source, Stream, Term, World
 
 _LANE, _EPISODE = 0x632BE59BD9B4E019, 0x1F123BB5159A55E5  # odd, arbitrary
 
@@ -23,7 +24,89 @@ def _all_text(names: Sequence[object]) -> bool:
     return all(isinstance(name, str) for name in names)
 
 
-class EpisodicCount(Stream):
+class _Keyed(Term):
+    """A term that tells states apart by a key: None, names of facts, or a function of observations."""
+
+    key: tuple[str, ...] | Callable[[Any], Tensor] | None
+
+    def _take_key(self, key: str | Sequence[str] | Callable[[Any], Tensor] | None) -> None:
+        if key is None or (callable(key) and not isinstance(key, str)):
+            self.key = key
+            return
+        names = (key,) if isinstance(key, str) else key
+        if not (isinstance(names, Sequence) and names and _all_text(names)):
+            who = type(self).__name__
+            raise TypeError(f"{who}(key={key!r}): None, names of facts, or a function of observations")
+        self.key = tuple(names)
+
+    def hashes(self, x: Stretch, *, of_next: bool) -> Tensor:
+        """The 64-bit hash of each row's state ``[B]``, given flat experience."""
+        if self.key is None:
+            return hash_rows(tree_leaves(x.next_obs if of_next else x.obs))
+        if callable(self.key):
+            keys = torch.as_tensor(self.key(x.next_obs if of_next else x.obs))
+            if keys.shape[:1] != x.rows:
+                raise ValueError(
+                    f"{type(self).__name__}'s key gave shape {tuple(keys.shape)} for a batch of {x.rows[0]}: it is a "
+                    "function of a batch [B, ...] that returns [B] or [B, k]"
+                )
+            return hash_rows([keys])
+        return hash_rows([x.fact(name, of_next=of_next) for name in self.key])
+
+    @classmethod
+    def examples(cls) -> list[Term]:
+        """By observation, by facts, by a function."""
+
+        def parity(obs: Any) -> Tensor:
+            leaves = tree_leaves(tree_map(lambda v: v.reshape(len(v), -1)[:, 0], obs))
+            total: Tensor = leaves[0].long() % 2
+            return total
+
+        make: Callable[..., Term] = cls
+        return [make(), make(key="position"), make(("position", "carrying")), make(parity)]
+
+
+class Count(_Keyed, Pure):
+    """``1 / sqrt(n + 1)``, where n counts the visits of the next state in all lanes and episodes up to the last update.
+
+    The visit that is paid makes the one. Counts are exact, and change only in ``update``: within a rollout a state is
+    paid the same in all lanes, and a replay buffer pays what it is worth now. An episode's first state counts too.
+
+    Args:
+        key: What tells states apart, as in ``EpisodicCount``. In worlds of generated levels a whole observation says
+            little about where it was seen; ``"hash"`` is that of the whole state, where the environment gives the fact.
+
+    Keys are hashed to 64 bits, and kept for good: a distinct state takes 64 to 128 bytes.
+    """
+
+    saved = ("table",)
+
+    def __init__(self, key: str | Sequence[str] | Callable[[Any], Tensor] | None = None) -> None:
+        self._take_key(key)
+        self.table = CountTable()
+
+    def bind(self, world: World) -> None:
+        """Begin with nothing counted."""
+        self.table = CountTable(device=world.device)
+
+    def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
+        """The bonus of each row."""
+        counts = self.table.get(self.hashes(valid_rows(x), of_next=True))
+        return torch.zeros(x.shape, device=x.device).masked_scatter(x.valid, (counts + 1).float().rsqrt())
+
+    def update(self, source: Source, step: int) -> dict[str, Tensor]:
+        """Count the states of the rows since the last time."""
+        x = valid_rows(source.recent)
+        first = x.start.nonzero()[:, 0]
+        keys = self.hashes(x, of_next=True)
+        if len(first):
+            keys = torch.cat([keys, self.hashes(x[first], of_next=False)])
+        nobody = torch.zeros_like(keys)
+        self.table.add(keys, nobody, nobody)
+        return {"states": torch.tensor(float(self.table.used))}
+
+
+class EpisodicCount(_Keyed, Stream):
     """``1 / sqrt(n)``, where n counts the visits of the next state in its episode, the present one included.
 
     The episode's first state counts as visited once, so standing still earns ``1 / sqrt(2)`` and less. Lanes do
@@ -43,10 +126,8 @@ class EpisodicCount(Stream):
     def __init__(self, key: str | Sequence[str] | Callable[[Any], Tensor] | None = None, mode: str = "sqrt") -> None:
         if mode not in ("sqrt", "first"):
             raise ValueError(f"EpisodicCount(mode={mode!r}): it is 'sqrt' or 'first'")
-        names = (key,) if isinstance(key, str) else key
-        if not (names is None or callable(names) or (isinstance(names, Sequence) and names and _all_text(names))):
-            raise TypeError(f"EpisodicCount(key={key!r}): None, names of facts, or a function of observations")
-        self.key, self.mode = names, mode
+        self._take_key(key)
+        self.mode = mode
         self.epoch = torch.zeros(1, dtype=torch.int64)  # episodes begun in each lane
         self.table = CountTable()
 
@@ -54,20 +135,6 @@ class EpisodicCount(Stream):
         """Make room for the lanes."""
         self.epoch = torch.zeros(world.lanes, dtype=torch.int64, device=world.device)
         self.table = CountTable(device=world.device)
-
-    def hashes(self, x: Stretch, *, of_next: bool) -> Tensor:
-        """The 64-bit hash of each row's state ``[B]``, given flat experience."""
-        if self.key is None:
-            return hash_rows(tree_leaves(x.next_obs if of_next else x.obs))
-        if callable(self.key):
-            keys = torch.as_tensor(self.key(x.next_obs if of_next else x.obs))
-            if keys.shape[:1] != x.rows:
-                raise ValueError(
-                    f"EpisodicCount's key gave shape {tuple(keys.shape)} for a batch of {x.rows[0]}: it is a function "
-                    "of a batch [B, ...] that returns [B] or [B, k]"
-                )
-            return hash_rows([keys])
-        return hash_rows([x.fact(name, of_next=of_next) for name in self.key])
 
     def scan(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row of the next ``[T, N]``."""
@@ -115,11 +182,5 @@ class EpisodicCount(Stream):
 
     @classmethod
     def examples(cls) -> list[Term]:
-        """By observation, by facts, by a function."""
-
-        def parity(obs: Any) -> Tensor:
-            leaves = tree_leaves(tree_map(lambda v: v.reshape(len(v), -1)[:, 0], obs))
-            total: Tensor = leaves[0].long() % 2
-            return total
-
-        return [cls(), cls(mode="first"), cls(key="position"), cls(("position", "carrying"), "first"), cls(parity)]
+        """All kinds of key, and first visits."""
+        return [*super().examples(), cls(mode="first"), cls(("position", "carrying"), "first")]

@@ -25,7 +25,7 @@ class Learned(Pure):
         ValueError: A setting is out of its range.
     """
 
-    saved = ("scale", "updates")
+    saved: tuple[str, ...] = ("scale", "updates")
 
     def __init__(self, normalise: bool = True, warmup: int = 1, share: float = 0.25) -> None:
         if not 0 < share <= 1:
@@ -55,6 +55,11 @@ class Learned(Pure):
         """Take the raw bonus ``[T, N]`` into the scale."""
         self.scale.add(raw[valid])
 
+    def known(self, source: Source) -> Tensor | None:
+        """The raw bonus of the rows since the last update, where what was paid tells it and spares the work."""
+        paid = source.values.get(self) if self.updates >= self.warmup else None
+        return paid * self.unit() if paid is not None and self.normalised else paid
+
     def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row, 0 before the warm-up is over."""
         out = torch.zeros(x.shape, device=x.device)
@@ -69,11 +74,9 @@ class Learned(Pure):
         if not bool(x.valid.any()):
             return {}
         with torch.no_grad():
-            known = source.values.get(self) if self.updates >= self.warmup else None
-            if known is None:
+            raw = self.known(source)
+            if raw is None:
                 raw = torch.zeros(x.shape, device=x.device).masked_scatter(x.valid, self.raw(valid_rows(x)))
-            else:  # what was paid tells, and need not be computed again
-                raw = known * self.unit() if self.normalised else known
             self.measure(raw, x.valid)
         logs = self.learn(x)
         self.updates += 1

@@ -59,6 +59,18 @@ def encoder(
     return nn.Sequential(Encoder(parts, hidden, generator), mlp(wide, generator))
 
 
+def distinct(leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Which rows of ``leaves [B, ...]`` differ: the index of one row of each kind ``[U]``, and each row's kind ``[B]``.
+
+    In a grid world most rows of a rollout are repeats, and a network need not see them twice.
+    """
+    hashes = hash_rows(leaves)
+    kinds, of = torch.unique(hashes, return_inverse=True)
+    rows = torch.arange(len(hashes), device=hashes.device)
+    first = rows.new_full((len(kinds),), len(hashes)).scatter_reduce(0, of, rows, "amin")
+    return first, of
+
+
 class SymbolSum(nn.Module):
     """A grid of categories as the sum of one row per (cell, channel, value): a linear layer on the one-hot grid.
 
@@ -252,15 +264,8 @@ class Whitening:
         return torch.cat(pieces)[of]
 
     def distinct(self, tree: Tree) -> tuple[Tensor, Tensor]:
-        """Which rows of a batch differ: the index of one row of each kind ``[U]``, and each row's kind ``[B]``.
-
-        In a grid world most rows of a rollout are repeats, and a network need not see them twice.
-        """
-        hashes = hash_rows([pick(tree, path) for path in self.parts])
-        kinds, of = torch.unique(hashes, return_inverse=True)
-        rows = torch.arange(len(hashes), device=hashes.device)
-        first = rows.new_full((len(kinds),), len(hashes)).scatter_reduce(0, of, rows, "amin")
-        return first, of
+        """``distinct`` of what is looked at: text makes no difference."""
+        return distinct([pick(tree, path) for path in self.parts])
 
     def state(self) -> dict[str, Any]:
         """The statistics, part by part."""

@@ -49,6 +49,19 @@ class CountTable:
         out[order] = before[group] + (position - begin[group]) + 1
         return out
 
+    def get(self, keys: Tensor) -> Tensor:
+        """How often each of ``keys [M]`` has come, int64; the table stays as it is."""
+        keys = torch.where(keys == _EMPTY, 1, keys)
+        out, mask = torch.zeros_like(keys), self.size - 1
+        slots, open_rows = keys & mask, torch.arange(len(keys), device=keys.device)
+        while len(open_rows):
+            there = self.keys[slots]
+            hit = there == keys
+            out[open_rows[hit]] = self.counts[slots[hit]]
+            on = ~hit & (there != _EMPTY)
+            open_rows, keys, slots = open_rows[on], keys[on], (slots[on] + 1) & mask
+        return out
+
     def _count(self, keys: Tensor, times: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
         """Add ``times`` to distinct ``keys`` and return what they were."""
         self._make_room(len(keys))
