@@ -5,6 +5,7 @@ that needs such features (ICM, RIDE, E3B, the pseudo-counts of NGU) has one of t
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import gymnasium as gym
@@ -121,16 +122,20 @@ def action_sizes(actions: gym.Space[Any]) -> list[int]:
     raise TypeError(f"this bonus learns what actions do, and knows no actions of {actions}")
 
 
+def _flat(action: Tensor) -> Tensor:
+    return action.reshape(len(action), prod(action.shape[1:]))
+
+
 def _categories(actions: gym.Space[Any], action: Tensor) -> Tensor:
     """Categories from 0 on, ``[B, parts]``."""
     begin = torch.as_tensor(getattr(actions, "start", 0), device=action.device).reshape(-1)
-    return (action.reshape(len(action), -1) - begin).long()
+    return (_flat(action) - begin).long()
 
 
 def encode_actions(actions: gym.Space[Any], action: Any) -> Tensor:
     """Actions ``[B, ...]`` as numbers: categories one-hot, side by side."""
     if isinstance(actions, spaces.Box):
-        return action.reshape(len(action), -1).float()  # type: ignore[no-any-return]
+        return _flat(action).float()
     parts = zip(action_sizes(actions), _categories(actions, action).unbind(1))
     return torch.cat([F.one_hot(chosen, size) for size, chosen in parts], 1).float()
 
@@ -138,6 +143,6 @@ def encode_actions(actions: gym.Space[Any], action: Any) -> Tensor:
 def inverse_loss(actions: gym.Space[Any], output: Tensor, action: Any) -> Tensor:
     """How badly ``output [B, sum of sizes]`` tells ``action [B, ...]``: cross-entropy, or squared error of numbers."""
     if isinstance(actions, spaces.Box):
-        return F.mse_loss(output, action.reshape(len(action), -1).float())
+        return F.mse_loss(output, _flat(action).float())
     parts = zip(torch.split(output, action_sizes(actions), 1), _categories(actions, action).unbind(1))
     return torch.stack([F.cross_entropy(logits, chosen) for logits, chosen in parts]).mean()

@@ -25,7 +25,8 @@ class RE3(Learned):
 
     Args:
         normalise: Divide by the running root mean square of the bonus; False leaves the plain one.
-        warmup: How many updates must have taken place before anything is paid; at least 1 fills the sample.
+        warmup: How many updates must have taken place before anything is paid: the first fills the sample, the second
+            finds the scale.
         k: Which neighbour; 3 in the paper.
         capacity: How many states are kept.
         features: Width of the features.
@@ -42,7 +43,7 @@ class RE3(Learned):
     def __init__(
         self,
         normalise: bool = True,
-        warmup: int = 1,
+        warmup: int = 2,
         k: int = 3,
         capacity: int = 1024,
         features: int = 32,
@@ -73,15 +74,22 @@ class RE3(Learned):
         assert self.whitening is not None
         return self.whitening.of_distinct(self.distance, x.next_obs)
 
+    def measure(self, raw: Tensor, valid: Tensor) -> None:
+        """Take the log distances into the scale, once there are any."""
+        if self.filled >= self.k:
+            super().measure(raw, valid)
+
     def distance(self, leaves: list[Tensor]) -> Tensor:
         """The same of what ``whitening`` gave."""
         assert self.embed is not None
         y, known = self.embed(leaves), self.sample[: self.filled]
         if len(known) < self.k:
             return torch.zeros(len(y), device=y.device)
-        near = [
-            torch.cdist(some, known).kthvalue(self.k, 1).values for some in torch.split(y, max(PAIRS // len(known), 1))
-        ]
+        near = []
+        for some in torch.split(y, max(PAIRS // len(known), 1)):
+            which = torch.cdist(some, known).topk(self.k, largest=False, sorted=False).indices
+            # That is by matrix products, which round badly where states are alike: once more, of these few.
+            near.append((some[:, None] - known[which]).square().sum(2).amax(1).sqrt())
         return torch.cat(near).log1p()
 
     def learn(self, x: Stretch) -> dict[str, Tensor]:

@@ -31,7 +31,8 @@ class RepExp(Learned):
             observations ``[B, ...]`` that gives ``[B, F]``. A copy is taken, and saved with the run. None is a fixed
             random network: the control, without anybody's knowledge.
         normalise: Divide by the running root mean square of the bonus; False leaves the plain one.
-        warmup: How many updates must have taken place before anything is paid; the first one makes C.
+        warmup: How many updates must have taken place before anything is paid: the first makes C, the second finds the
+            scale.
         ridge: The paper's lambda.
         features: Width of the random projection; 512 in the paper. A representation that is not wider goes without one.
         hidden: Width of the random network, where that is it.
@@ -48,7 +49,7 @@ class RepExp(Learned):
         self,
         policy: Any = None,
         normalise: bool = True,
-        warmup: int = 1,
+        warmup: int = 2,
         ridge: float = 1.0,
         features: int = 64,
         hidden: int = 128,
@@ -107,6 +108,11 @@ class RepExp(Learned):
         h = h @ self.projection
         return ((h @ self.inverse) * h).sum(1)[of]
 
+    def measure(self, raw: Tensor, valid: Tensor) -> None:
+        """Take the bonus into the scale, once there is a C."""
+        if self.updates:
+            super().measure(raw, valid)
+
     def learn(self, x: Stretch) -> dict[str, Tensor]:
         """Draw a projection, and make C anew of the states of ``x``."""
         with torch.no_grad():
@@ -132,7 +138,8 @@ class RepExp(Learned):
         sparse = self.wide**0.5
         drawn = torch.rand(self.wide, self.features, generator=generator) * 2 * sparse
         signs: Tensor = (drawn < 1).float() - (drawn > 2 * sparse - 1).float()
-        return signs * (sparse / self.features) ** 0.5
+        out: Tensor = signs * (sparse / self.features) ** 0.5
+        return out
 
     @classmethod
     def examples(cls) -> list[Term]:

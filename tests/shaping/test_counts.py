@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from cairn.shaping import EpisodicCount, RolloutSeat, Stretch, Task, World
+from cairn.shaping import Count, EpisodicCount, RolloutSeat, Stretch, Task, World
 from cairn.shaping.hashing import hash_rows, mix
 from cairn.shaping.laws import walk, with_junk
 from cairn.shaping.stretch import FactError
@@ -156,3 +156,58 @@ def test_lanes_of_one_time_do_not_see_each_other() -> None:
         Task() + EpisodicCount(mode="first"), World(gym.spaces.Box(0, 1, ()), gym.spaces.Discrete(2), lanes=3)
     )
     assert seat(x, 0)[0].flatten().tolist() == [1.0, 1.0, 1.0]
+
+
+def line(*where: float, lanes: int = 1) -> Stretch:
+    """Steps along a line in every lane, one episode."""
+    place = torch.tensor(where)[:, None].expand(-1, lanes)
+    flags = torch.zeros(len(where) - 1, lanes, dtype=torch.bool)
+    start = flags.clone()
+    start[0] = True
+    return Stretch.make(
+        obs=place[:-1], next_obs=place[1:], reward=torch.zeros(flags.shape), terminated=flags, start=start
+    )
+
+
+def test_global_counts_by_hand() -> None:
+    """Two lanes from 0 to 1, to 2, to 1: of 0, 1 and 2 they have seen 2, 4 and 2."""
+    seat = RolloutSeat(Count(), World(gym.spaces.Box(0, 9, ()), gym.spaces.Discrete(2), lanes=2))
+    assert (seat(line(0, 1, 2, 1, lanes=2), 0)[0] == 1).all(), "nothing is counted before the first update"
+    assert seat.update(0)["reward/count/states"] == 3
+    paid = seat(line(1, 0, 1, 2, 7, lanes=2), 0)[0][..., 0]
+    assert torch.allclose(paid[:, 0], torch.tensor([3.0, 5.0, 3.0, 1.0]).rsqrt()) and torch.equal(
+        paid[:, 0], paid[:, 1]
+    )
+    assert torch.equal(seat(line(1, 0, lanes=2), 0)[0][..., 0], paid[:1]), "paying does not count"
+
+
+def test_global_counts_equal_a_counter() -> None:
+    world, _ = walk(0)
+    term = Count("position")
+    seat, seen = RolloutSeat(term, world), Counter[tuple[int, ...]]()
+    term.table = CountTable(1 << 4)  # small, so that it must grow
+    for seed in range(12):
+        x = with_junk(walk(seed)[1], seed)[0]
+        paid = seat(x, 0)[0][..., 0]
+        rows = x.valid.nonzero().tolist()
+        for t, lane in rows:
+            n = seen[tuple(x.next_facts["position"][t, lane].tolist())]
+            assert float(paid[t, lane]) == pytest.approx((n + 1) ** -0.5, rel=1e-6)
+        seat.update(0)
+        for t, lane in rows:
+            seen[tuple(x.next_facts["position"][t, lane].tolist())] += 1
+            if x.start[t, lane]:
+                seen[tuple(x.facts["position"][t, lane].tolist())] += 1
+
+
+def test_a_table_is_asked_without_being_changed() -> None:
+    generator = torch.Generator().manual_seed(5)
+    table, seen = CountTable(1 << 5), Counter[int]()
+    for _ in range(40):
+        keys = torch.randint(-900, 900, (70,), generator=generator)
+        asked = torch.randint(-900, 900, (300,), generator=generator)
+        before = table.state()
+        assert table.get(asked).tolist() == [seen[key or 1] for key in asked.tolist()]
+        assert all(torch.equal(table.state()[k], v) for k, v in before.items())
+        table.add(keys, torch.zeros_like(keys), torch.zeros_like(keys))
+        seen.update(key or 1 for key in keys.tolist())
