@@ -6,6 +6,7 @@ machine and the versions with its figures, and goes on where it was when it is s
 
 # Name of the file -> one line on what it measures. `cairn bench` lists it.
 BENCHMARKS: dict[str, str] = {
+    "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",

@@ -33,6 +33,7 @@ TERMS: dict[str, tuple[str, str]] = {
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "BONUSES": "bonuses",
         "Channel": "term",
         "Clipped": "delta",
         "Count": "counts",
