@@ -17,20 +17,16 @@ from torch import Tensor
 
 from ..envs.kinds import declare
 from ..envs.spaces import encode, torch_dtype, tree_leaves, tree_map, zeros
-from .reward import as_reward
-from .seats import Seat, one_head
-from .source import Recent
+from .replay_seat import ReplaySeat
 from .state import pack
 from .stretch import Stretch, Tree
-from .term import ExperienceMap, Stream, Term, World
+from .term import ExperienceMap, Term, World
 
 
 class ShapedReplayBuffer(ReplayBuffer):
-    """A replay buffer that keeps transitions and what streams gave when lived, and scores the rest at sampling.
+    """A replay buffer of NumPy's and Stable-Baselines3's kind with a reward in it, by the rules of ``ReplaySeat``.
 
-    Pure terms are scored anew in every batch, so that a learned reward is always the present one. A stream's value is
-    kept node by node. What an episode term settles is written back to its steps, if they are still held; until the
-    episode ends they have none. An experience map adds transitions to every batch, counterfactual ones say.
+    Cairn's own off-policy agents keep theirs in tensors (``cairn.agents.replay``).
 
     Args:
         buffer_size: Transitions in all.
@@ -77,21 +73,11 @@ class ShapedReplayBuffer(ReplayBuffer):
         self.space = declare(observation_space)
         # Everything is kept on the CPU, as in Stable-Baselines3, and moved when sampled.
         world = World(self.space, action_space, lanes=n_envs, max_steps=max_steps, gamma=gamma, seed=seed)
-        compiled = as_reward(reward)
-        one_head(compiled, "a replay buffer")
-        self.seat = Seat(compiled, world)
-        if self.seat.source is not None:
-            self.seat.source = BufferSource(self, seed)
-        self.experience, self.update_every = experience, update_every
-        if experience is not None:
-            experience.bind(world)
-        # Values that only the moment of living could give: streams, and pure terms that are slow.
-        self.stored = [n for n in compiled.order if isinstance(n, Stream) or (n.stored and not n.late)]
+        self.seat = ReplaySeat(reward, world, self.buffer_size, experience)
+        self.seat.learn_from(self._held, self._pick)
+        self.update_every = update_every
         self.columns: dict[str, Any] = {}
-        self.values: dict[Term, Tensor] = {}
-        self.late: Tensor | None = None
         self.logs: dict[str, Tensor] = {}
-        self.clock = 0
         self.begun = torch.ones(n_envs, dtype=torch.bool)
         self.episode = torch.full((n_envs,), -1, dtype=torch.int64)
         self.t = torch.zeros(n_envs, dtype=torch.int64)
@@ -104,28 +90,33 @@ class ShapedReplayBuffer(ReplayBuffer):
             RewardError: A term gave NaN, infinity or a wrong shape.
         """
         x = self._transition(obs, next_obs, action, reward, done, infos)
-        if self.seat.ledger is not None:
-            self.seat.ledger.clock = self.clock
         assert isinstance(x.action, Tensor)
-        values, parts, settled = self.seat.collect(replace(x, action=self._executed(x.action))[None])
+        self.seat.live(replace(x, action=self._executed(x.action)))
         if not self.columns:
-            self._allocate(x, parts)
+            self._allocate(x)
         at = self.pos
         tree_map(lambda column, v: column[at].copy_(v), self.columns, _columns(x))
-        for node in self.stored:
-            self.values[node][at] = values[node][0]
-        if self.late is not None:
-            self.late[at] = 0.0
-            if settled is not None:
-                held = self.clock - settled.step < self.buffer_size
-                self.late[settled.step[held] % self.buffer_size, settled.lane[held]] = settled.value[held]
         self.begun, self.last = x.done, x.next_obs
         self.t = torch.where(x.done, 0, x.t + 1)
-        self.clock += 1
         self.pos = self.clock % self.buffer_size
         self.full = self.full or self.pos == 0
         if self.clock % self.update_every == 0:
             self.logs = self.seat.update(self.steps)
+
+    @property
+    def clock(self) -> int:
+        """Steps of the batch taken in."""
+        return self.seat.clock
+
+    @property
+    def late(self) -> Tensor | None:
+        """What episode terms have settled for the kept rows, ``[rows, N, K]``."""
+        return self.seat.late
+
+    @property
+    def stored(self) -> list[Term]:
+        """The nodes of the reward whose values are kept."""
+        return self.seat.stored
 
     @property
     def steps(self) -> int:
@@ -161,14 +152,17 @@ class ShapedReplayBuffer(ReplayBuffer):
             next_facts=next_facts,
         )
 
-    def _allocate(self, x: Stretch, parts: Tensor) -> None:
+    def _allocate(self, x: Stretch) -> None:
         size, lanes = self.buffer_size, self.n_envs
         self.columns = tree_map(lambda v: v.new_zeros(size, *v.shape), _columns(x))
         self.columns["obs"] = zeros(self.space, (size, lanes))
         self.columns["next_obs"] = zeros(self.space, (size, lanes))
-        self.values = {node: torch.zeros(size, *parts.shape[1:-1]) for node in self.stored}
-        if any(self.seat.reward.late):
-            self.late = torch.zeros(size, *parts.shape[1:])
+
+    def _held(self) -> int:
+        return self.size() * self.n_envs
+
+    def _pick(self, index: Tensor) -> Stretch:
+        return self.rows(index // self.n_envs, index % self.n_envs)
 
     def rows(self, at: Tensor, lane: Tensor) -> Stretch:
         """Kept transitions ``[B]``, their actions as the environment executed them."""
@@ -203,20 +197,11 @@ class ShapedReplayBuffer(ReplayBuffer):
                 "take norm_reward=False, and term.normalise() where a term needs it"
             )
         at, lane = self.draw(batch_size)
-        x, scaled = self.rows(at, lane), self.columns["action"][at, lane]
-        given = {node: column[at, lane] for node, column in self.values.items()}
-        late = None if self.late is None else self.late[at, lane]
-        if self.experience is not None:
-            x, origin = self.experience(x, self.seat.source)
-            given = {node: value[origin] for node, value in given.items() if isinstance(node, Stream)}
-            late = None if late is None else late[origin]
-            scaled = scaled[origin]
-        reward = self.seat.reward
-        parts = reward.parts(x, reward.evaluate(x, given))
-        parts = parts if late is None else parts + late
-        total = reward.combine(parts, self.steps).sum(-1, keepdim=True)
+        scaled = self.columns["action"][at, lane]
+        x, origin, total = self.seat.pay(self.rows(at, lane), at, lane, self.steps)
+        scaled = scaled if origin is None else scaled[origin]
         done = x.terminated if self.handle_timeout_termination else x.done
-        return self._samples(x, scaled, done, total, env)
+        return self._samples(x, scaled, done, total[:, None], env)
 
     def _samples(self, x: Stretch, action: Tensor, done: Tensor, total: Tensor, env: VecNormalize | None) -> Any:
         def shown(obs: Tree) -> Any:
@@ -236,19 +221,14 @@ class ShapedReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forget the transitions; the terms keep what they know."""
         self.pos, self.full = 0, False
-        # Rows are placed by the clock: it moves on so far that what is settled later for old rows finds none.
-        self.clock += -self.clock % self.buffer_size + self.buffer_size
+        self.seat.skip()
 
     def state(self) -> dict[str, Any]:
         """All of it, as a state tree: transitions, values, open episodes, terms."""
         held = self.size()
-        index = {node: str(i) for i, node in enumerate(self.seat.reward.order)}
         return {
             "seat": self.seat.state(),
             "columns": pack(tree_map(lambda v: v[:held], self.columns)),
-            "values": {index[node]: v[:held].clone() for node, v in self.values.items()},
-            "late": None if self.late is None else self.late[:held].clone(),
-            "clock": self.clock,
             "full": self.full,
             "lanes": pack({"begun": self.begun, "episode": self.episode, "t": self.t}),
             "last": None if self.last is None else pack(self.last),
@@ -261,27 +241,11 @@ class ShapedReplayBuffer(ReplayBuffer):
         def full(v: Tensor) -> Tensor:
             return torch.cat([v, v.new_zeros(self.buffer_size - len(v), *v.shape[1:])])
 
-        order = self.seat.reward.order
         self.columns = tree_map(full, state["columns"])
-        self.values = {order[int(i)]: full(v) for i, v in state["values"].items()}
-        self.late = None if state["late"] is None else full(state["late"])
-        self.clock, self.full = state["clock"], state["full"]
+        self.full = state["full"]
         self.pos = self.clock % self.buffer_size
         self.begun, self.episode, self.t = (state["lanes"][name].clone() for name in ("begun", "episode", "t"))
         self.last = None if state["last"] is None else tree_map(torch.clone, state["last"])
-
-
-class BufferSource(Recent):
-    """What terms learn from in a replay buffer: ``sample`` draws from all that is held."""
-
-    def __init__(self, buffer: ShapedReplayBuffer, seed: int) -> None:
-        super().__init__(buffer.seat.reward, seed)
-        self.buffer = buffer
-
-    def sample(self, n: int) -> Stretch:
-        """Draw ``n`` kept transitions, ``[n]``."""
-        at = self._draw(n, self.buffer.size(), torch.device("cpu"))
-        return self.buffer.rows(at, self._draw(n, self.buffer.n_envs, torch.device("cpu")))
 
 
 def _columns(x: Stretch) -> dict[str, Any]:
