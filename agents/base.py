@@ -20,7 +20,7 @@ from ..envs import spaces as kinds
 from ..envs.batch import BatchEnv
 from ..envs.bridges import as_sb3, make_batch
 from ..shaping.state import pack, unpack
-from .policies import ActorCriticPolicy
+from .policies import ActorCriticPolicy, BatchPolicy
 from .progress import Reporter, reporter
 from .randomness import random_state, set_random_state
 
@@ -38,6 +38,8 @@ class BatchAlgorithm(BaseAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         name: ActorCriticPolicy for name in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
     }
+    policy_base: ClassVar[type[BatchPolicy]] = ActorCriticPolicy  # what a policy class must be derived from
+    chosen: ClassVar[tuple[str, ...]] = ()  # arguments that a run's config holds as they were resolved
 
     def __init__(self, config: dict[str, Any], env: Any) -> None:
         policy, self._config = config["policy"], config
@@ -48,11 +50,11 @@ class BatchAlgorithm(BaseAlgorithm):
             names = ", ".join(self.policy_aliases)
             raise ValueError(
                 f"no policy is called {policy!r}; there are {names}, or a class derived from "
-                "cairn.agents.ActorCriticPolicy"
+                f"cairn.agents.{self.policy_base.__name__}"
             )
-        if not isinstance(policy, str) and not (isinstance(policy, type) and issubclass(policy, ActorCriticPolicy)):
+        if not isinstance(policy, str) and not (isinstance(policy, type) and issubclass(policy, self.policy_base)):
             raise TypeError(
-                f"{policy!r} is not a policy class of ours: derive it from cairn.agents.ActorCriticPolicy, "
+                f"{policy!r} is not a policy class of ours: derive it from cairn.agents.{self.policy_base.__name__}, "
                 "which has the hooks of Stable-Baselines3's class of that name"
             )
         batch = None if env is None else make_batch(env)
@@ -68,8 +70,8 @@ class BatchAlgorithm(BaseAlgorithm):
             batch.device if device == "auto" and batch is not None else device,
             support_multi_env=True,
             seed=config["seed"],
-            use_sde=config["use_sde"],
-            sde_sample_freq=config["sde_sample_freq"],
+            use_sde=config.get("use_sde", False),
+            sde_sample_freq=config.get("sde_sample_freq", -1),
         )
         self.policy_kwargs = dict(self.policy_kwargs)
         self._reset_seed = self.seed
@@ -206,14 +208,30 @@ class BatchAlgorithm(BaseAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []  # what get_parameters and set_parameters are about
 
+    def _learned(self) -> dict[str, Any]:
+        """Networks, optimisers and single parameters by the name that files have for them."""
+        return {"policy": self.policy, "optimizer": self.policy.optimizer}
+
+    def _relearn(self, state: Mapping[str, Any]) -> None:
+        """Put back what files have for :meth:`_learned`, in place."""
+        for name, part in self._learned().items():
+            if isinstance(part, torch.Tensor):
+                part.data.copy_(state[name])
+            else:
+                unpack(part, state[name])
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that were left to the agent, as it chose them: plain numbers."""
+        values = {name: getattr(self, name, None) for name in self.chosen}
+        return {name: value for name, value in values.items() if isinstance(value, int | float)}
+
     def training_state(self) -> dict[str, Any]:
         """Everything that the next update depends on, as a tree of plain values and tensors.
 
         It is whole between updates: before and after ``learn``, and in a callback's ``on_rollout_start``.
         """
         return {
-            "policy": pack(self.policy),
-            "optimizer": pack(self.policy.optimizer),
+            **{name: pack(part) for name, part in self._learned().items()},
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "episodes": [[float(e["r"]), int(e["l"])] for e in self.ep_info_buffer or ()],
             "successes": [bool(s) for s in self.ep_success_buffer or ()],
@@ -226,8 +244,7 @@ class BatchAlgorithm(BaseAlgorithm):
 
         The model must have been built with the same arguments, on as many environments.
         """
-        unpack(self.policy, state["policy"])
-        unpack(self.policy.optimizer, state["optimizer"])
+        self._relearn(state)
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         window = self._stats_window_size
@@ -263,7 +280,7 @@ class BatchAlgorithm(BaseAlgorithm):
             include: Ignored.
         """
         meta = {"format": MODEL, "class": type(self).__name__, **self._saved_config()}
-        state = {"policy": pack(self.policy), "optimizer": pack(self.policy.optimizer)}
+        state = {name: pack(part) for name, part in self._learned().items()}
         runs.write_checkpoint(_folder(path), meta, state, replace=True)
 
     @classmethod
@@ -314,8 +331,7 @@ class BatchAlgorithm(BaseAlgorithm):
             setattr(model, name, space)
         model._recall(meta)
         model._setup_model()
-        unpack(model.policy, state["policy"])
-        unpack(model.policy.optimizer, state["optimizer"])
+        model._relearn(state)
         model.num_timesteps = int(meta["num_timesteps"])
         return model
 
@@ -372,7 +388,7 @@ _COUNTERS = (
 
 def arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
     """What a constructor was called with and :meth:`BatchAlgorithm.save` keeps, from its ``locals()``."""
-    apart = ("self", "__class__", "env", "reward", "_init_setup_model")
+    apart = ("self", "__class__", "env", "reward", "experience", "_init_setup_model")
     return {name: value for name, value in scope.items() if name not in apart}
 
 

@@ -27,10 +27,12 @@ class Rows(KVWriter):
 
     def __init__(self) -> None:
         self.row: dict[str, float] = {}
+        self.fresh = False
+        """Whether there is a row that nobody has taken yet."""
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         """Keep the numbers until the update is complete."""
-        self.row = numbers(key_values)
+        self.row, self.fresh = numbers(key_values), True
 
     def close(self) -> None:
         """Nothing to close."""
@@ -98,14 +100,17 @@ class Loop(BaseCallback):
         step, before = self.model.num_timesteps, self.done
         if step > before:
             self.done = step
-            row = self.rows.row | numbers(self.logger.name_to_value)
-            if self._trial_due(before, step, row):
+            # Agents that learn after every few steps log now and then: only what is new becomes a row.
+            row = self.rows.row | numbers(self.logger.name_to_value) if self.rows.fresh else {}
+            self.rows.fresh = False
+            if self._trial_due(before, step):
                 self.trial = self.try_(step)
                 self.report.say(f"{step:,} steps: frozen agent on fresh levels: {self.trial}")
                 row |= self.trial.row()
-            self.run.log(step, row)
-            self.row = row
-            self.report.at(step, self.config.steps, row)
+            if row:
+                self.run.log(step, row)
+                self.row = row
+                self.report.at(step, self.config.steps, row)
         why = self._ends(step)
         if step > self.saved and (why or self._save_due(step)):
             self.save(step)
@@ -113,7 +118,7 @@ class Loop(BaseCallback):
             self.why = why
             raise Stop
 
-    def _trial_due(self, before: int, step: int, row: dict[str, float]) -> bool:
+    def _trial_due(self, before: int, step: int) -> bool:
         """A trial on each multiple of ``trial_every``, the same ones whether or not the run was interrupted.
 
         Where the interval was left to us, trials that cannot succeed are left out: an agent that still fails in
@@ -122,7 +127,7 @@ class Loop(BaseCallback):
         every = self.config.trial_every
         if every is None or step // every == before // every:
             return False
-        goal, training = self.config.stop_success, row.get("rollout/success_rate")
+        goal, training = self.config.stop_success, self.model.recent().get("rollout/success_rate")  # type: ignore[attr-defined]
         if self.config.eval_every is None and goal is not None and training is not None:
             return training >= goal - 0.1
         return True

@@ -25,7 +25,61 @@ from . import functional as fn
 from .extractors import Features, learns_features
 
 
-class ActorCriticPolicy(sb3.ActorCriticPolicy):
+class BatchPolicy(sb3.BasePolicy):
+    """What the policies of all agents share: any observation space, in tensors or as the single environment has it."""
+
+    _sb3_space: gym.Space[Any] | None = None
+    _start: Tensor
+
+    def _choose_extractor(self, observation_space: gym.Space[Any], kwargs: dict[str, Any]) -> None:
+        """Set the default extractor in a constructor's arguments, and what one written for SB3 shall be shown."""
+        kwargs.setdefault("features_extractor_class", Features)
+        # Extractors written for SB3 expect its view of the space: channels first, and nothing but plain classes.
+        if not issubclass(kwargs["features_extractor_class"], Features):
+            self._sb3_space = channels_first_space(observation_space)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Build one features extractor."""
+        space = self.observation_space if self._sb3_space is None else self._sb3_space
+        return self.features_extractor_class(space, **self.features_extractor_kwargs)
+
+    def act(self, obs: Any, deterministic: bool = False) -> Tensor:
+        """Choose actions for an observation tree ``[B, ...]``, as the environment is given them."""
+        raise NotImplementedError
+
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """Turn any observation into a tree of tensors ``[B, ...]``, and say whether it was a batch."""
+        tree, batched = to_tree(self.observation_space, observation)
+        return tree_map(lambda leaf: leaf.to(self.device), tree), batched
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
+        """Choose actions for one observation of the single environment, or for a batch of either kind.
+
+        Args:
+            observation: As the single environment gives it (text as a string), a batch of these, or tensors of a
+                ``BatchEnv``.
+            state: Handed back: there is no memory.
+            episode_start: Ignored: there is no memory.
+            deterministic: Take the likeliest action instead of a draw.
+
+        Returns:
+            The actions, NumPy unless the observation came as tensors, and ``state``.
+        """
+        actions, state = super().predict(observation, state, episode_start, deterministic)
+        if self._start.numel():
+            actions = actions + self._start.cpu().numpy()
+        if not isinstance(observation, tuple) and any(isinstance(leaf, Tensor) for leaf in tree_leaves(observation)):
+            return torch.as_tensor(actions, device=self.device), state
+        return actions, state
+
+
+class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
     """Policy and value networks for PPO on any space.
 
     Args:
@@ -40,7 +94,6 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
 
     _low: Tensor
     _high: Tensor
-    _start: Tensor
 
     def __init__(
         self,
@@ -52,16 +105,12 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         self.channels = channels
-        kwargs.setdefault("features_extractor_class", Features)
+        self._choose_extractor(observation_space, kwargs)
         if kwargs.get("net_arch") is None and kwargs["features_extractor_class"] is Features:
             layers = [64] if learns_features(observation_space) else [64, 64]
             kwargs["net_arch"] = {"pi": layers, "vf": layers}
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True} | (kwargs.get("optimizer_kwargs") or {})
-        # Extractors written for SB3 expect its view of the space: channels first, and nothing but plain classes.
-        self._sb3_space = None
-        if not issubclass(kwargs["features_extractor_class"], Features):
-            self._sb3_space = _channels_first_space(observation_space)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         empty = torch.zeros(0)
         box, start = isinstance(action_space, spaces.Box), np.asarray(getattr(action_space, "start", 0))
@@ -69,11 +118,6 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
         self.register_buffer("_low", torch.as_tensor(bounds[0]), persistent=False)
         self.register_buffer("_high", torch.as_tensor(bounds[1]), persistent=False)
         self.register_buffer("_start", torch.as_tensor(start) if start.any() and not box else empty, persistent=False)
-
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Build one features extractor."""
-        space = self.observation_space if self._sb3_space is None else self._sb3_space
-        return self.features_extractor_class(space, **self.features_extractor_kwargs)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -86,7 +130,7 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
     def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Map an observation tree ``[B, ...]`` to features ``[B, F]``, or to a pair where they are not shared."""
         if self._sb3_space is not None:
-            obs = preprocess_obs(_channels_first(self.observation_space, obs), self._sb3_space, self.normalize_images)
+            obs = preprocess_obs(channels_first(self.observation_space, obs), self._sb3_space, self.normalize_images)
         if features_extractor is not None:
             return features_extractor(obs)
         if self.share_features_extractor:
@@ -173,36 +217,9 @@ class ActorCriticPolicy(sb3.ActorCriticPolicy):
             return actions + self._start
         return actions.to(torch.int8) if isinstance(self.action_space, spaces.MultiBinary) else actions
 
-    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
-        """Turn any observation into a tree of tensors ``[B, ...]``, and say whether it was a batch."""
-        tree, batched = to_tree(self.observation_space, observation)
-        return tree_map(lambda leaf: leaf.to(self.device), tree), batched
-
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Any, tuple[NDArray[Any], ...] | None]:
-        """Choose actions for one observation of the single environment, or for a batch of either kind.
-
-        Args:
-            observation: As the single environment gives it (text as a string), a batch of these, or tensors of a
-                ``BatchEnv``.
-            state: Handed back: there is no memory.
-            episode_start: Ignored: there is no memory.
-            deterministic: Take the likeliest action instead of a draw.
-
-        Returns:
-            The actions, NumPy unless the observation came as tensors, and ``state``.
-        """
-        actions, state = super().predict(observation, state, episode_start, deterministic)
-        if self._start.numel():
-            actions = actions + self._start.cpu().numpy()
-        if not isinstance(observation, tuple) and any(isinstance(leaf, Tensor) for leaf in tree_leaves(observation)):
-            return torch.as_tensor(actions, device=self.device), state
-        return actions, state
+    def act(self, obs: Any, deterministic: bool = False) -> Tensor:
+        """Choose actions for an observation tree ``[B, ...]``, as the environment is given them."""
+        return self.executed(self(obs, deterministic=deterministic)[0])
 
 
 class Ask:
@@ -276,17 +293,17 @@ def _describe(x: Any) -> str:
     return f"{type(x).__name__} of shape {np.shape(x)}" if not isinstance(x, str) else "a string"
 
 
-def _channels_first_space(space: gym.Space[Any]) -> gym.Space[Any]:
+def channels_first_space(space: gym.Space[Any]) -> gym.Space[Any]:
     """Give SB3's view of a space: pictures ``[C, H, W]``; the rest as it is."""
     if isinstance(space, spaces.Dict):
-        return spaces.Dict({key: _channels_first_space(child) for key, child in space.spaces.items()})
+        return spaces.Dict({key: channels_first_space(child) for key, child in space.spaces.items()})
     if isinstance(space, Pixels):
         height, width, channels = space.shape
         return spaces.Box(0, 255, (channels, height, width), np.uint8)
     return space
 
 
-def _channels_first(space: gym.Space[Any], obs: Any) -> Any:
+def channels_first(space: gym.Space[Any], obs: Any) -> Any:
     if isinstance(space, spaces.Dict):
-        return {key: _channels_first(child, obs[key]) for key, child in space.spaces.items()}
+        return {key: channels_first(child, obs[key]) for key, child in space.spaces.items()}
     return obs.permute(0, 3, 1, 2) if isinstance(space, Pixels) else obs

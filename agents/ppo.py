@@ -25,7 +25,7 @@ from . import functional as fn
 from .base import BatchAlgorithm, arguments, fetch
 from .defaults import Settings, few_threads, resolve
 from .policies import ActorCriticPolicy, Ask
-from .rollout import Infos, Rollout
+from .rollout import Rollout
 
 Number = float | Callable[[float], float]
 
@@ -72,6 +72,7 @@ class PPO(BatchAlgorithm):
 
     rollout: Rollout
     policy: ActorCriticPolicy
+    chosen = ("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef")
 
     def __init__(
         self,
@@ -269,7 +270,7 @@ class PPO(BatchAlgorithm):
                     "actions": actions,
                     "dones": dones,
                     "rewards": rewards.cpu().numpy(),
-                    "infos": Infos(rollout, t, info),
+                    "infos": rollout.infos(t, info),
                 }
                 callback.update_locals(scope)
                 if not callback.on_step():

@@ -4,7 +4,7 @@
 rollout to the next, and is the only part that a checkpoint needs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -165,6 +165,17 @@ class Rollout:
             extra={"log_prob": self.log_prob[:steps], "value": self.value[:steps].sum(-1)},
         )
 
+    def infos(self, t: int, info: Mapping[str, Any]) -> "Infos":
+        """The infos of step ``t``, which was the last one lived."""
+
+        def episode(lane: int) -> tuple[float, int]:
+            ended = (self.terminated | self.truncated)[:t, lane].nonzero()
+            first = int(ended[-1]) + 1 if len(ended) else 0
+            gained = self.reward[first : t + 1, lane].double().sum() + (0 if len(ended) else self.total[lane])
+            return float(gained), t + 1 - first + (0 if len(ended) else int(self.length[lane]))
+
+        return Infos(self.terminated[t], self.truncated[t], info, episode)
+
     def close(self) -> Ends:
         """End the rollout with what was lived: settle the carry, and tell which episodes ended."""
         steps = self.lived
@@ -211,33 +222,42 @@ def _choose(mask: Tensor, yes: Tensor, no: Tensor, out: Tensor) -> None:
 
 
 class Infos(Sequence[dict[str, Any]]):
-    """The infos of one step as Stable-Baselines3's callbacks know them: dicts, made when somebody looks."""
+    """The infos of one step as Stable-Baselines3's callbacks know them: dicts, made when somebody looks.
 
-    def __init__(self, rollout: Rollout, t: int, info: Mapping[str, Any]) -> None:
-        self._rollout, self._t, self._info = rollout, t, info
+    Args:
+        terminated: Bool ``[N]``.
+        truncated: Bool ``[N]``.
+        info: What the batch said.
+        episode: Return and length of the episode that ended in a lane.
+    """
+
+    def __init__(
+        self,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: Mapping[str, Any],
+        episode: Callable[[int], tuple[float, int]],
+    ) -> None:
+        self._terminated, self._truncated, self._info, self._episode = terminated, truncated, info, episode
         self._done: list[bool] | None = None
 
     def __len__(self) -> int:
-        return self._rollout.lanes
+        return len(self._terminated)
 
     def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
             return [self[j] for j in range(*i.indices(len(self)))]
         i = range(len(self))[i]
-        rollout, t = self._rollout, self._t
         if self._done is None:
-            self._done = (rollout.terminated[t] | rollout.truncated[t]).tolist()
+            self._done = (self._terminated | self._truncated).tolist()
         facts = self._info.get("final_facts" if self._done[i] else "facts", {})
         row: dict[str, Any] = {name: fact[i].cpu().numpy() for name, fact in facts.items() if name != "success"}
         if not self._done[i]:
             return row
-        ended = (rollout.terminated | rollout.truncated)[:t, i].nonzero()
-        first = int(ended[-1]) + 1 if len(ended) else 0
-        gained = rollout.reward[first : t + 1, i].double().sum() + (0 if len(ended) else rollout.total[i])
-        length = t + 1 - first + (0 if len(ended) else int(rollout.length[i]))
-        row["episode"] = {"r": float(gained), "l": length}
+        gained, length = self._episode(i)
+        row["episode"] = {"r": gained, "l": length}
         row["terminal_observation"] = tree_map(lambda leaf: leaf[i].cpu().numpy(), self._info["final_obs"])
-        row["TimeLimit.truncated"] = bool(rollout.truncated[t, i] & ~rollout.terminated[t, i])
+        row["TimeLimit.truncated"] = bool(self._truncated[i] & ~self._terminated[i])
         if "success" in facts:
             row["is_success"] = bool(facts["success"][i])
         return row

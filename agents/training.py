@@ -85,7 +85,7 @@ def train(
         raise ConfigError(f"{config.env} does not tell success, so stop_success can never be met; leave it out")
     text = config.reward if reward is None else _text_of(reward)
     agent_args = {
-        **_resolved(model),
+        **model.settings(),
         **config.agent_args,
     }  # so that a run goes on with these, whatever the defaults become
     config = replace(config, run=str(path), reward=text, threads=torch.get_num_threads(), agent_args=agent_args)
@@ -357,7 +357,7 @@ def acting(model: Any, deterministic: bool) -> Act:
 
     def act(obs: Any) -> torch.Tensor:
         policy.set_training_mode(False)
-        actions: torch.Tensor = policy.executed(policy(obs, deterministic=deterministic)[0])
+        actions: torch.Tensor = policy.act(obs, deterministic)
         return actions
 
     return act
@@ -397,9 +397,3 @@ def _folder(config: TrainConfig) -> Path:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; go on with it by `cairn resume {path}`, or give --run another name")
     return path
-
-
-def _resolved(model: Any) -> dict[str, Any]:
-    """The settings that were left to the agent, as it chose them."""
-    names = ("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef")
-    return {name: getattr(model, name) for name in names if isinstance(getattr(model, name, None), int | float)}

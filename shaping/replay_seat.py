@@ -60,7 +60,7 @@ class ReplaySeat(Seat):
         """Take one step of all lanes ``[N]``, whose tensors must not be changed later.
 
         Returns:
-            The summands' unweighted values ``[N, K]``; 0 for late ones.
+            The sum of each summand's unweighted values, ``[K]``; of late ones, what was settled in this step.
 
         Raises:
             RewardError: A term gave NaN, infinity or a wrong shape.
@@ -82,7 +82,8 @@ class ReplaySeat(Seat):
                 held = self.clock - settled.step < self.rows
                 self.late[settled.step[held] % self.rows, settled.lane[held]] = settled.value[held]
         self.clock += 1
-        return parts
+        share = parts.reshape(-1, parts.shape[-1]).sum(0)
+        return share if settled is None else share + settled.value.reshape(-1, parts.shape[-1]).sum(0)
 
     @torch.no_grad()
     def pay(self, x: Stretch, at: Tensor, lane: Tensor, step: int) -> tuple[Stretch, Tensor | None, Tensor]:
