@@ -7,6 +7,13 @@ __getattr__, __dir__, __all__ = exports(
     {
         "ActorCriticPolicy": "policies",
         "BatchAlgorithm": "base",
+        "DQN": "dqn",
+        "DQNPolicy": "q_policies",
         "PPO": "ppo",
+        "ReplayBuffer": "replay",
+        "SAC": "sac",
+        "SACPolicy": "q_policies",
+        "TD3": "td3",
+        "TD3Policy": "q_policies",
     },
 )

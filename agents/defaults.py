@@ -1,5 +1,6 @@
-"""PPO's settings where the user left them open: they follow from the number of environments."""
+"""Settings that the user left open: they follow from the number of environments."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -9,7 +10,7 @@ import torch
 
 
 class Settings(NamedTuple):
-    """What an update looks like."""
+    """What an update of PPO looks like."""
 
     n_steps: int
     """Steps per environment and rollout."""
@@ -32,7 +33,7 @@ def resolve(
     learning_rate: float | Callable[[float], float] | None = None,
     ent_coef: float | None = None,
 ) -> Settings:
-    """Choose what was left out (None).
+    """Choose what was left out (None) of PPO's settings.
 
     One environment gets Stable-Baselines3's 2048 steps in minibatches of 64, 10 epochs and a learning rate of 3e-4.
     More give 128 steps each, but at least 2,048 rows in all and about 16,384 at most, and never fewer than 16 steps;
@@ -85,3 +86,57 @@ def few_threads(rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class OffPolicySettings(NamedTuple):
+    """How an off-policy agent takes turns between living and learning."""
+
+    buffer_size: int
+    """Transitions kept, of all environments together."""
+    learning_starts: int
+    """Environment steps before the first update."""
+    batch_size: int
+    """Rows of a minibatch."""
+    train_freq: int
+    """Steps of every environment between two updates."""
+    gradient_steps: int
+    """Minibatches of an update."""
+
+
+def resolve_off_policy(lanes: int, one: OffPolicySettings, **asked: int | None) -> OffPolicySettings:
+    """Choose what was left out (None) of an off-policy agent's settings.
+
+    One environment gets ``one``, Stable-Baselines3's defaults. N environments learn from each transition as often as
+    one does, up to a limit: an update comes after as many transitions as with one environment, or after one step of
+    all; it has as many gradient steps for each transition as with one, 8 at most, and beyond that larger minibatches,
+    of 4,096 rows at most. What the user fixed is kept, and the rest follows from it. Learning starts after 10 steps of
+    every environment, and not before a minibatch's worth. The size of the buffer does not depend on N.
+
+    Args:
+        lanes: N.
+        one: The defaults for one environment.
+        asked: Fields by name; those that are not None are kept.
+
+    Raises:
+        ValueError: A number that makes no sense.
+    """
+    for name, value in asked.items():
+        least = {"learning_starts": 0, "gradient_steps": -1}.get(name, 1)
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value}: at least {least}")
+
+    def choose(name: str, otherwise: int) -> int:
+        value = asked.get(name)
+        return otherwise if value is None else value
+
+    train_freq = choose("train_freq", max(one.train_freq // lanes, 1))
+    wanted = train_freq * lanes * one.gradient_steps / one.train_freq  # as often as with one environment
+    gradient_steps = choose("gradient_steps", 1 if lanes == 1 else max(min(round(wanted), 8), 1))
+    rows = one.batch_size * wanted / max(gradient_steps, 1) if gradient_steps > 0 else one.batch_size
+    wide = 2 ** round(math.log2(max(rows, 1)))
+    batch_size = choose("batch_size", max(one.batch_size, min(wide, 4096)) if lanes > 1 else one.batch_size)
+    starts = one.learning_starts if lanes == 1 else max(one.learning_starts, 10 * lanes, batch_size)
+    learning_starts = choose("learning_starts", starts)
+    return OffPolicySettings(
+        choose("buffer_size", one.buffer_size), learning_starts, batch_size, train_freq, gradient_steps
+    )

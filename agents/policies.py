@@ -304,6 +304,7 @@ def channels_first_space(space: gym.Space[Any]) -> gym.Space[Any]:
 
 
 def channels_first(space: gym.Space[Any], obs: Any) -> Any:
+    """Give SB3's view of a batch of observations."""
     if isinstance(space, spaces.Dict):
         return {key: channels_first(child, obs[key]) for key, child in space.spaces.items()}
     return obs.permute(0, 3, 1, 2) if isinstance(space, Pixels) else obs

@@ -55,9 +55,7 @@ class OffPolicyPolicy(BatchPolicy):
 
     form: ActionForm
 
-    def _prepare(
-        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], kwargs: dict[str, Any]
-    ) -> None:
+    def _prepare(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], kwargs: dict[str, Any]) -> None:
         """Complete a constructor's arguments before Stable-Baselines3's class sees them."""
         self._choose_extractor(observation_space, kwargs)
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:

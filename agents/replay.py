@@ -85,7 +85,8 @@ class ReplayBuffer:
             "reward": self._room(torch.zeros(0)),
             "terminated": self._room(torch.zeros(0, dtype=torch.bool)),
             "truncated": self._room(torch.zeros(0, dtype=torch.bool)),
-            "final": self._room(torch.zeros(0, dtype=torch.int32)),  # place in the pool, or -1
+            # Place of the last observation in the pool, or -1; rows that are not in use have -1.
+            "final": self._room(torch.zeros(0, dtype=torch.int32)).fill_(-1),
         }
         if seat is not None:
             self.lived["start"] = self._room(torch.zeros(0, dtype=torch.bool))
@@ -188,7 +189,6 @@ class ReplayBuffer:
         at, following, lived, now = self.row, (self.clock + 1) % self.ring, self.lived, self.open
         for name, value in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
             lived[name][at].copy_(value)
-        lived["final"][at].fill_(-1)
         valid = info.get("valid")
         if valid is not None:
             valid = self._valid(valid.to(self.device), at)

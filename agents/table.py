@@ -23,6 +23,9 @@ AGENTS: dict[str, Agent] = {
     "ppo": Agent(
         "ppo:PPO", "Proximal policy optimisation on batches of environments; discrete and continuous actions."
     ),
+    "dqn": Agent("dqn:DQN", "Deep Q-learning from a replay buffer that takes reward expressions; discrete actions."),
+    "sac": Agent("sac:SAC", "Soft actor-critic from the same replay buffer; continuous actions."),
+    "td3": Agent("td3:TD3", "Twin delayed deterministic policy gradients from the same buffer; continuous actions."),
 }
 
 
