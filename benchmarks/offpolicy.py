@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +103,8 @@ class Trials(BaseCallback):
 
 def make(task: Task, library: str, seed: int) -> Any:
     """The model, on its environments."""
-    settings = {**task.settings, "seed": seed, "device": "cpu"}
+    # SB3 writes into the policy_kwargs that it is given.
+    settings = {**deepcopy(task.settings), "seed": seed, "device": "cpu"}
     space = gym.spec(task.env).make().action_space
     if task.noise is not None:
         width = int(np.prod(space.shape or (1,)))
@@ -176,7 +178,7 @@ def speed(rounds: int, seconds: float) -> None:
                 continue
             options = {
                 "train_freq": 4 if algorithm == "DQN" else 1, "gradient_steps": 1, "batch_size": 256,
-                "buffer_size": 50_000, "learning_starts": 256, "seed": 0, "device": "cpu", **options,
+                "buffer_size": 50_000, "learning_starts": 256, "seed": 0, "device": "cpu", **deepcopy(options),
             }  # fmt: skip
             theirs = _rate(lambda: _theirs(algorithm, env, lanes, options), lanes, seconds)  # noqa: B023
             ours = _rate(lambda: _ours(algorithm, env, lanes, options), lanes, seconds)  # noqa: B023
@@ -195,7 +197,7 @@ def speed(rounds: int, seconds: float) -> None:
 def _theirs(algorithm: str, env: str, lanes: int, options: dict[str, Any]) -> Any:
     batch = env.startswith("cairn/")
     venv = as_sb3(gym.make_vec(env, num_envs=lanes)) if batch else make_vec_env(env, lanes)  # type: ignore[arg-type]
-    return getattr(sb3, algorithm)("MlpPolicy", venv, **options)
+    return getattr(sb3, algorithm)("MlpPolicy", venv, **deepcopy(options))
 
 
 def _ours(algorithm: str, env: str, lanes: int, options: dict[str, Any]) -> Any:

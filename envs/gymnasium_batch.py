@@ -41,7 +41,8 @@ class GymnasiumBatch(BatchEnv):
         num_envs: N.
         device: Where the tensors go.
         facts: Function of the unwrapped environment to a dict of numbers and arrays, after every reset and step. Left
-            out, MiniGrid's are ``minigrid_facts``, and other environments have none but ``success``.
+            out, they are those in ``info["facts"]`` where an environment gives such (``MachineEnv`` does); MiniGrid's
+            are ``minigrid_facts``, and other environments have none but ``success``.
 
     Raises:
         ValueError: The environments differ, or ``make`` gave the same one twice, or facts change their form.
@@ -82,6 +83,7 @@ class GymnasiumBatch(BatchEnv):
         )
         self.keyed = replay_record.is_keyed(first)
         self._minigrid = is_minigrid(first)
+        self._told = facts is None  # the environment tells its facts itself, if it does
         self._facts_of = facts if facts is not None else minigrid_facts if self._minigrid else None
         self._obs = tree_map(Tensor.numpy, zeros(single, (num_envs,)))
         self._reward = np.zeros(num_envs, np.float32)
@@ -99,17 +101,23 @@ class GymnasiumBatch(BatchEnv):
         env = self.envs[0]
         obs, info = env.reset(seed=0)
         encode_numpy(self.single_observation_space, obs, "the environment's observation")
-        first = dict(self._facts_of(env.unwrapped)) if self._facts_of is not None else {}
+        self._told = self._told and isinstance(info.get("facts"), Mapping)
+        if self._told:
+            first = dict(info["facts"])
+        else:
+            first = dict(self._facts_of(env.unwrapped)) if self._facts_of is not None else {}
         self._success_key: str | None = None
         if "success" not in first:
-            if self._minigrid:
+            if self._minigrid and not self._told:
                 first["success"] = False
             else:
                 info = {**info, **env.step(sample_action(seeded_copy(env.action_space)))[4]}
                 self._success_key = next((key for key in ("is_success", "success") if key in info), None)
                 if self._success_key is not None:
                     first["success"] = False
-        self._own_success = self._minigrid and "success" in first and self._facts_of is minigrid_facts
+        self._own_success = (
+            self._minigrid and "success" in first and self._facts_of is minigrid_facts and not self._told
+        )
         buffers = {}
         for name, value in first.items():
             array = np.asarray(value)
@@ -206,9 +214,11 @@ class GymnasiumBatch(BatchEnv):
 
     def _write_facts(self, lane: int, info: Mapping[str, Any], won: bool) -> None:
         buffers = self._facts
-        if self._facts_of is not None:
-            facts = self._facts_of(self.envs[lane].unwrapped)
+        if self._told or self._facts_of is not None:
+            facts: Any = None
             try:
+                told = self._told or self._facts_of is None
+                facts = info["facts"] if told else self._facts_of(self.envs[lane].unwrapped)  # type: ignore[misc]
                 for name, value in facts.items():
                     buffers[name][lane] = value
             except (KeyError, TypeError, ValueError) as error:
