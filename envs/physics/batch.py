@@ -17,7 +17,8 @@ from . import exchange
 from .dynamics import DynamicsRanges, apply, copies
 from .engine import CpuEngine, default_threads
 from .generators import pack, unpack
-from .model import RENDER_ARGUMENTS, contact_pairs, load_model, make_task
+from .memory import Memory, observation_space, split
+from .model import RENDER_ARGUMENTS, load_model, make_task
 from .pictures import Painter
 from .task import State, Task
 
@@ -81,7 +82,8 @@ class PhysicsBatch(BatchEnv):
 
     Facts, ``[N, ...]``: ``qpos``, ``qvel``, ``xpos`` (body positions ``[N, nbody, 3]``, m), ``touching`` bool
     ``[N, P]`` (``touching_pairs`` and ``touching_names`` say which geoms the P pairs are), ``feet`` bool ``[N, F]``
-    (each foot on the ground), ``unstable``, and what the task has to say: ``success``, ``distance``.
+    (each foot on the ground), ``unstable``, and what the task has to say: ``success`` and ``distance`` where it has a
+    goal (the locomotion tasks of Gymnasium have none, so there they are absent), ``descriptor``, ``score``.
 
     An environment whose simulation breaks down (NaN, or numbers that MuJoCo finds absurd) ends its episode: terminated,
     reward 0, ``final_facts["unstable"]``, and for its last state the one before the step, which is finite.
@@ -122,17 +124,19 @@ class PhysicsBatch(BatchEnv):
             raise ValueError(f"dtype={dtype!r}: observations are 'float64', as upstream's, or 'float32'")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r}: a batch has None or 'rgb_array'")
-        self.task, self.model = task, load_model(task)
-        self.pairs = contact_pairs(self.model, task.feet)
+        self.model, self.pairs = load_model(task)
+        self.task, self._parts = task, task.parts()
         self.dynamics = dynamics
         models = [self.model] * num_envs if dynamics is None else copies(self.model, num_envs)
         self._factors = np.ones((num_envs, 3))
-        self.engine = CpuEngine(models, self.pairs, task.reads, task.frame_skip, threads or default_threads())
+        threads = threads or default_threads()
+        self.engine = CpuEngine(models, self.pairs, task.reads, task.frame_skip, threads, task.velocity_limit)
+        self.memory = Memory(task, num_envs, self.engine.now, self.engine.before)
         bounds = self.model.actuator_ctrlrange.copy().astype(np.float32)
         width = task.observe(self.engine.now.rows(slice(0, 1))).shape[1]
         super().__init__(
             num_envs,
-            spaces.Box(-np.inf, np.inf, (width,), np.dtype(dtype).type),
+            observation_space(self._parts, width, np.dtype(dtype)),
             spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32),
             device="cpu",
             max_steps=max_episode_steps,
@@ -156,13 +160,24 @@ class PhysicsBatch(BatchEnv):
         """Geom names of the pairs of ``facts["touching"]``."""
         return self.pairs.names
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """Begin new episodes; ``info`` has upstream's reset info and the facts."""
+    @property
+    def descriptor_bounds(self) -> Tensor | None:
+        """Lowest and highest values of ``facts["descriptor"]``: float64 ``[2, D]``; None where there is none."""
+        bounds = self.task.descriptor_bounds
+        return None if bounds is None else torch.tensor(bounds, dtype=torch.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin new episodes; ``info`` has upstream's reset info and the facts.
+
+        Of ``options`` the task takes those that its ``options`` names, such as a maze's ``goal_cell``: one value for
+        all environments, or one row for each.
+        """
         mask = (options or {}).get("reset_mask")
         chosen = ~self._none if mask is None else check_reset_mask(mask, self.num_envs)
         if not self._rngs and not chosen.all():
             raise gym.error.ResetNeeded("the first reset is of all environments: leave out options['reset_mask']")
         lanes = np.flatnonzero(chosen)
+        given = {name: self._rows(value) for name, value in (options or {}).items() if name in self.task.options}
         if seed is not None or not self._rngs:
             main = secrets.randbits(62) if seed is None else seed
             fresh = [np_random(lane_seed(main, i))[0] for i in lanes.tolist()]
@@ -171,7 +186,8 @@ class PhysicsBatch(BatchEnv):
             else:
                 for lane, rng in zip(lanes.tolist(), fresh):
                     self._rngs[lane] = rng
-        self._start(lanes)
+            self.memory.moving[lanes] = False
+        self._start(lanes, given)
         now = self.engine.now
         info: dict[str, Any] = {
             name: torch.from_numpy(array.copy()) for name, array in self.task.start_info(now).items()
@@ -179,15 +195,33 @@ class PhysicsBatch(BatchEnv):
         info["facts"] = self.present_facts(self._none)
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
-        return torch.from_numpy(self._obs), info
+        return split(self._parts, self._obs), info
 
-    def _start(self, lanes: NDArray[np.intp]) -> None:
+    def _rows(self, value: Any) -> NDArray[Any]:
+        """An option's value for each environment."""
+        array = np.asarray(value)
+        return array if array.ndim == 2 and len(array) == self.num_envs else np.stack([array] * self.num_envs)
+
+    def _renew(self, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Draw anew what the last step left behind, such as the next goal; upstream draws it with that step."""
+        moving = self.memory.moving if chosen is None else self.memory.moving & chosen
+        for lane in np.flatnonzero(moving).tolist():
+            now = self.engine.now.rows(np.array([lane]))
+            self.memory.put(lane, self.task.renew(self._rngs[lane], now))
+
+    def _start(self, lanes: NDArray[np.intp], options: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Begin an episode in ``lanes``."""
+        self._renew(np.isin(np.arange(self.num_envs), lanes))
         if self.dynamics is not None:
             for lane in lanes.tolist():
                 self._factors[lane] = self.dynamics.draw(self._rngs[lane])
                 apply(self.engine.models[lane], self.model, self._factors[lane])
-        starts = [self.task.start(self._rngs[i]) for i in lanes.tolist()]
+        starts = []
+        for lane in lanes.tolist():
+            mine = {name: rows[lane] for name, rows in (options or {}).items()}
+            state, memory = self.task.draw(self._rngs[lane], mine)
+            starts.append(state)
+            self.memory.begin(lane, memory)
         if starts:
             self.engine.start(lanes, np.stack([qpos for qpos, _ in starts]), np.stack([qvel for _, qvel in starts]))
             self._elapsed[lanes] = 0
@@ -198,7 +232,7 @@ class PhysicsBatch(BatchEnv):
         self._obs = self._obs.copy()  # what was returned stays as it is
         self._obs[lanes] = self.task.observe(self.engine.now.rows(lanes))
 
-    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once: ``actions`` float32 ``[N, nu]``."""
         if not self._rngs:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -216,7 +250,7 @@ class PhysicsBatch(BatchEnv):
             self._start(lanes)
             facts = self._facts(self.engine.now, self._none)
         info.update(
-            final_obs=torch.from_numpy(final_obs),
+            final_obs=split(self._parts, final_obs),
             _final_obs=torch.from_numpy(ended),
             facts=self._tensors(facts),
             final_facts=self._tensors(final_facts),
@@ -224,7 +258,7 @@ class PhysicsBatch(BatchEnv):
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
         return (
-            torch.from_numpy(self._obs),
+            split(self._parts, self._obs),
             torch.from_numpy(reward.astype(np.float32)),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated.copy()),
@@ -236,6 +270,7 @@ class PhysicsBatch(BatchEnv):
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Step without resets: observations, rewards in float64, terminated, unstable, and upstream's info."""
         engine = self.engine
+        self._renew()
         engine.step(action)
         unstable = engine.unstable()
         broken = np.flatnonzero(unstable)
@@ -243,6 +278,7 @@ class PhysicsBatch(BatchEnv):
             engine.hold(broken)
         outcome = self.task.outcome(engine.before, action, engine.now)
         reward = np.where(unstable, 0.0, outcome.reward) if len(broken) else outcome.reward.astype(np.float64)
+        self.memory.write(outcome.memory, outcome.renew)
         self._elapsed += 1
         # What is a view of the engine's arrays is copied: resets write into those.
         info: dict[str, Any] = {name: torch.from_numpy(np.array(array)) for name, array in outcome.info.items()}
@@ -255,15 +291,15 @@ class PhysicsBatch(BatchEnv):
         return self._tensors(self._facts(self.engine.now, unstable))
 
     def _facts(self, state: State, unstable: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-        feet = self.pairs.feet
         own = {} if self.dynamics is None else {"dynamics": self._factors.copy()}
         return {
             "qpos": state.qpos,
             "qvel": state.qvel,
             "xpos": state.xpos,
             "touching": state.touching,
-            "feet": (state.touching[:, None, :] & feet).any(axis=2),
+            "feet": self.task.foot_contact(state),
             "unstable": unstable.copy(),
+            **{name: array.copy() for name, array in self.memory.names.items()},
             **own,
             **self.task.facts(state),
         }
@@ -272,11 +308,11 @@ class PhysicsBatch(BatchEnv):
     def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def observe(self) -> tuple[Tensor, dict[str, Any]]:
+    def observe(self) -> tuple[Any, dict[str, Any]]:
         """The present observation and the facts, without a step."""
         if not self._rngs:
             raise gym.error.ResetNeeded("call reset() before observe()")
-        return torch.from_numpy(self._obs), {"facts": self.present_facts(self._none)}
+        return split(self._parts, self._obs), {"facts": self.present_facts(self._none)}
 
     def state_dict(self) -> dict[str, Any]:
         """Physics with warm start, what was read of it, generators and counters."""
@@ -290,6 +326,8 @@ class PhysicsBatch(BatchEnv):
             "elapsed": torch.from_numpy(self._elapsed.copy()),
             "obs": torch.from_numpy(self._obs.copy()),
             "dynamics": torch.from_numpy(self._factors.copy()),
+            "memory": torch.from_numpy(self.memory.packed.copy()),
+            "moving": torch.from_numpy(self.memory.moving.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -312,6 +350,7 @@ class PhysicsBatch(BatchEnv):
                 apply(model, self.model, factors)
         self.engine.fields[:] = state["fields"].numpy()
         self.engine.touching[:] = state["touching"].numpy()
+        self.memory.packed[:], self.memory.moving[:] = state["memory"].numpy(), state["moving"].numpy()
         self._elapsed = state["elapsed"].numpy().copy()
         self._obs = state["obs"].numpy().copy()
 
@@ -339,6 +378,7 @@ class PhysicsBatch(BatchEnv):
                 raise ValueError(f"{name} is a finite array of shape ({len(index)}, {width})")
         if len(index):
             self.engine.move(index, *arrays)
+            self.memory.moving[index] = False
             self._look(index)
 
     def import_env(self, lane: int, env: gym.Env[Any, Any]) -> None:
@@ -349,6 +389,7 @@ class PhysicsBatch(BatchEnv):
             gymnasium.error.ResetNeeded: This batch has not been reset.
         """
         self._elapsed[lane] = exchange.import_env(self, self._rngs, lane, env)
+        self.memory.moving[lane] = False
         self._look(np.array([lane]))
 
     def export_env(self, lane: int, env: gym.Env[Any, Any]) -> None:
@@ -358,6 +399,7 @@ class PhysicsBatch(BatchEnv):
             ValueError: The environment is of another model, or no MuJoCo environment.
             gymnasium.error.ResetNeeded: This batch has not been reset.
         """
+        self._renew(np.arange(self.num_envs) == lane)
         exchange.export_env(self, self._rngs, lane, env, int(self._elapsed[lane : lane + 1].sum()))
 
     def _frames(self, chosen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
@@ -371,8 +413,15 @@ class PhysicsBatch(BatchEnv):
     def _paint(self, lane: int) -> NDArray[np.uint8]:
         if self._painter is None:
             self._painter = Painter(self.model, self.task.camera, self._pictures)
-        self.engine.give(lane, self._painter.data)
+        self.show(lane, self._painter)
         return self._painter.rgb()
+
+    def show(self, lane: int, painter: Painter) -> None:
+        """Put what a painter paints where ``lane`` is."""
+        now = self.engine.now.rows(np.array([lane]))
+        for model in {id(m): m for m in (self.model, self.engine.models[lane])}.values():
+            self.task.show(model, now)
+        self.engine.give(lane, painter.data)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One picture for each lane, uint8 ``[H, W, 3]``; None without a ``render_mode``.

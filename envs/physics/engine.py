@@ -76,10 +76,21 @@ class CpuEngine:
         reads: Fields of ``mjData`` to read besides ``qpos``, ``qvel`` and ``xpos``.
         substeps: ``mj_step`` calls for one step.
         threads: How many threads step, this one included.
+        velocity_limit: Joint velocities are cut to -limit..limit before each step, and the forces computed anew, with
+            the controls of the step before: that is what gymnasium-robotics does with its point.
     """
 
-    def __init__(self, models: list[Any], pairs: Pairs, reads: tuple[str, ...], substeps: int, threads: int) -> None:
+    def __init__(
+        self,
+        models: list[Any],
+        pairs: Pairs,
+        reads: tuple[str, ...],
+        substeps: int,
+        threads: int,
+        velocity_limit: float | None = None,
+    ) -> None:
         self.models, self.pairs, self.substeps = models, pairs, substeps
+        self._limit = velocity_limit
         self.num_envs = n = len(models)
         self.threads = max(1, min(threads, -(-n // _CHUNK)))
         self._names = ("qpos", "qvel", "xpos", *reads)
@@ -113,8 +124,21 @@ class CpuEngine:
             RuntimeError: MuJoCo had no room for all contacts or constraints, and dropped some.
         """
         self._now, self._past = self._past, self._now
-        self._ctrl[:] = ctrl
-        self._visit(None, None)
+        limit = self._limit
+        if limit is None:
+            self._ctrl[:] = ctrl
+            self._visit(None, None)
+            return
+
+        def limited(j: int, lane: int, data: Any) -> None:
+            model = self.models[lane]
+            mujoco.mj_setState(model, data, self._rows[lane], _STATE)
+            data.qvel.clip(-limit, limit, out=data.qvel)
+            mujoco.mj_forward(model, data)  # what the constraint solver starts from depends on it
+            data.ctrl[:] = ctrl[lane]
+            mujoco.mj_step(model, data, self.substeps)
+
+        self._visit(None, limited)
 
     def start(self, lanes: NDArray[np.intp], qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Start ``lanes`` anew at ``qpos [k, nq]``, ``qvel [k, nv]``; raises as ``step`` does."""
@@ -159,7 +183,7 @@ class CpuEngine:
             getattr(target, name)[:] = getattr(self.now, name)[lane]
 
     def _visit(self, lanes: NDArray[np.intp] | None, work: Callable[[int, int, Any], None] | None) -> None:
-        """Do ``work(j, lane, data)`` for the j-th of ``lanes`` and read it; None for a step of all lanes."""
+        """Do ``work(j, lane, data)`` for the j-th of ``lanes`` (None: all) and read it; ``work`` None is a step."""
         total = self.num_envs if lanes is None else len(lanes)
         counter = itertools.count(0, _CHUNK)  # next() on it is atomic
         self._broken[:] = self._full[:] = False

@@ -16,6 +16,8 @@ def import_env(batch: "PhysicsBatch", generators: list[np.random.Generator], lan
     """Take the physics and the generator of ``env`` into ``lane``; returns the steps of its episode so far."""
     other = _partner(batch, generators, lane, env)
     batch.engine.take(lane, other.data)
+    if "goal" in batch.memory.names and hasattr(other, "goal"):
+        batch.memory.put(lane, {"goal": other.goal})
     generators[lane] = unpack(pack([other.np_random], 1))[0]
     return getattr(_time_limit(env), "_elapsed_steps", 0) or 0
 
@@ -26,6 +28,9 @@ def export_env(
     """Give ``env`` the physics and the generator of ``lane``."""
     other = _partner(batch, generators, lane, env)
     batch.engine.give(lane, other.data)
+    if "goal" in batch.memory.names and hasattr(other, "goal"):
+        other.goal = batch.memory.row(lane)["goal"]
+        other.update_target_site_pos()
     other.np_random = unpack(pack([generators[lane]], 1))[0]
     limit: Any = _time_limit(env)
     if limit is not None:
@@ -43,7 +48,8 @@ def _partner(batch: "PhysicsBatch", generators: list[np.random.Generator], lane:
         raise ValueError(f"{env} is not a MuJoCo environment of Gymnasium's")
     sizes = ("nq", "nv", "nu", "na", "nbody", "ngeom", "nsite", "ntendon")
     mine, its = ([getattr(m, size) for size in sizes] for m in (batch.model, model))
-    if mine != its or other.frame_skip != batch.task.frame_skip or model.opt.timestep != batch.model.opt.timestep:
+    skip = getattr(getattr(other, "ant_env", getattr(other, "point_env", other)), "frame_skip", None)  # a maze's robot
+    if mine != its or skip != batch.task.frame_skip or model.opt.timestep != batch.model.opt.timestep:
         raise ValueError(f"{env} has another model or frame_skip than this batch of {type(batch.task).__name__}")
     return other
 

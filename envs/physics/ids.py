@@ -30,9 +30,37 @@ SPARSE_TASKS: tuple[tuple[str, int], ...] = (
     ("SparseAcrobot-v0", 1000),
 )
 
+# Mazes of gymnasium-robotics 1.4.2, with its time limits, and ours with one goal.
+_MAZES: tuple[tuple[str, int, int], ...] = (
+    ("UMaze", 300, 700),
+    ("Open", 300, 700),
+    ("Open_Diverse_G", 300, 700),
+    ("Open_Diverse_GR", 300, 700),
+    ("Medium", 600, 1000),
+    ("Medium_Diverse_G", 600, 1000),
+    ("Medium_Diverse_GR", 600, 1000),
+    ("Large", 800, 1000),
+    ("Large_Diverse_G", 800, 1000),
+    ("Large_Diverse_GR", 800, 1000),
+)
+MAZE_TASKS: tuple[tuple[str, int], ...] = tuple(
+    (f"{robot}Maze_{layout}{suffix}-{version}", (point, ant)[robot == "Ant"])
+    for robot, version in (("Point", "v3"), ("Ant", "v5"))
+    for suffix in ("", "Dense")
+    for layout, point, ant in _MAZES
+)
+SINGLE_MAZE_TASKS: tuple[tuple[str, int], ...] = tuple(
+    (f"{robot}Maze_{layout}_Single{suffix}-{version}", (point, ant)[robot == "Ant"])
+    for robot, version in (("Point", "v3"), ("Ant", "v5"))
+    for suffix in ("", "Dense")
+    for layout, point, ant in _MAZES
+    if "Diverse" not in layout
+)
+
 # (id, entry_point, vector_entry_point, kwargs, max_episode_steps)
 PHYSICS_IDS: tuple[tuple[str, str, str, dict[str, Any], int], ...] = tuple(
-    (f"cairn/{task}", SINGLE, VECTOR, {"task": task}, steps) for task, steps in V5_TASKS + SPARSE_TASKS
+    (f"cairn/{task}", SINGLE, VECTOR, {"task": task}, steps)
+    for task, steps in V5_TASKS + SPARSE_TASKS + MAZE_TASKS + SINGLE_MAZE_TASKS
 )
 
 # Where each task is written.
@@ -54,4 +82,19 @@ TASKS: dict[str, str] = {
     "SparseReacher-v0": "arms:SparseReacher",
     "SparseCartPoleSwingUp-v0": "pendulum:SparseCartPoleSwingUp",
     "SparseAcrobot-v0": "pendulum:SparseAcrobot",
+    **{name: f"maze:{name.split('_')[0]}" for name, _ in MAZE_TASKS},
+    **{name: f"maze:Single{name.split('_')[0]}" for name, _ in SINGLE_MAZE_TASKS},
 }
+
+
+def _maze(name: str) -> dict[str, Any]:
+    """The arguments that a maze's id stands for."""
+    layout = name[name.index("_") + 1 : name.rindex("-")]
+    return {
+        "maze_map": layout.removesuffix("Dense").removesuffix("_Single"),
+        "reward_type": "dense" if layout.endswith("Dense") else "sparse",
+    }
+
+
+# Arguments that an id stands for, where these are not the task's defaults.
+DEFAULTS: dict[str, dict[str, Any]] = {name: _maze(name) for name, _ in MAZE_TASKS + SINGLE_MAZE_TASKS}

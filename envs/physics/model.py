@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from .ids import TASKS
+from .ids import DEFAULTS, TASKS
 from .task import ModelFacts, Task
 
 # Arguments of upstream's classes that concern pictures only.
@@ -34,36 +34,41 @@ def make_task(name: str, arguments: dict[str, Any]) -> Task:
     cls: type[Task] = getattr(import_module(f".{module}", __name__.rpartition(".")[0]), attribute)
     known = cls.arguments()
     if cls.xml is not None:
-        known.pop("xml_file")
+        known.pop("xml_file", None)
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise TypeError(f"{name} has no argument {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
-    return cls(**arguments)
+    return cls(**{**DEFAULTS.get(name, {}), **arguments})
 
 
-def load_model(task: Task) -> Any:
-    """Read the task's model file and bind the task to it.
+def load_model(task: Task) -> tuple[Any, "Pairs"]:
+    """Read the task's model file, furnish it, and bind the task to it.
 
     A bare name is a file of Gymnasium's; a path begins with ``/``, ``.`` or ``~``.
 
     Returns:
-        The ``mujoco.MjModel``.
+        The ``mujoco.MjModel``, and the geom pairs that can touch.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: MuJoCo cannot read the file, or the model is not one that the task can use.
     """
-    if task.xml is not None:
-        name, model = type(task).__name__, mujoco.MjModel.from_xml_string(task.xml)
-    else:
-        name = _full_path(task.xml_file)
-        try:
-            with model_warnings():
-                model = mujoco.MjModel.from_xml_path(name)
-        except ValueError as error:
-            raise ValueError(f"MuJoCo cannot read the model file {name}: {error}") from error
-    task.bind(_facts(name, model))
-    return model
+    name = type(task).__name__ if task.xml is not None else _full_path(task.xml_file)
+    try:
+        with model_warnings():
+            if type(task).furnish is not Task.furnish:
+                spec: Any = mujoco.MjSpec
+                spec = spec.from_file(name) if task.xml is None else spec.from_string(task.xml)
+                added = task.furnish(spec)
+                model = spec.compile()
+            else:
+                added, load = (), mujoco.MjModel
+                model = load.from_xml_path(name) if task.xml is None else load.from_xml_string(task.xml)
+    except ValueError as error:
+        raise ValueError(f"MuJoCo cannot read the model file {name}: {error}") from error
+    pairs = contact_pairs(model, task.feet, added)
+    task.bind(_facts(name, model, pairs))
+    return model, pairs
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def _full_path(xml_file: str) -> str:
     return full
 
 
-def _facts(name: str, model: Any) -> ModelFacts:
+def _facts(name: str, model: Any, pairs: "Pairs") -> ModelFacts:
     def index(kind: Any, what: str) -> Callable[[str], int]:
         def find(wanted: str) -> int:
             i = int(mujoco.mj_name2id(model, kind, wanted))
@@ -123,6 +128,8 @@ def _facts(name: str, model: Any) -> ModelFacts:
         sizes={size: int(getattr(model, size)) for size in ("nq", "nv", "nu", "nbody", "nsite")},
         body=index(mujoco.mjtObj.mjOBJ_BODY, "body"),
         site=index(mujoco.mjtObj.mjOBJ_SITE, "site"),
+        geom=index(mujoco.mjtObj.mjOBJ_GEOM, "geom"),
+        foot_pairs=tuple(tuple(np.flatnonzero(row).tolist()) for row in pairs.feet),
     )
 
 
@@ -134,7 +141,7 @@ class Pairs:
         geoms: int64 ``[P, 2]``, geom ids, the smaller first.
         names: ``[P]`` of two geom names each; an unnamed geom is ``#id``.
         table: int64 ``[ngeom, ngeom]``: the pair's index, -1 where the two cannot touch.
-        feet: bool ``[F, P]``: the pairs of each foot with what does not move.
+        feet: bool ``[F, P]``: the pairs of each foot with the ground.
     """
 
     geoms: NDArray[np.int64]
@@ -143,10 +150,11 @@ class Pairs:
     feet: NDArray[np.bool_]
 
 
-def contact_pairs(model: Any, feet: tuple[str, ...]) -> Pairs:
+def contact_pairs(model: Any, feet: tuple[str, ...], walls: tuple[str, ...] = ()) -> Pairs:
     """List the pairs that the contact masks allow; MuJoCo's other filters only take pairs away from these.
 
-    A foot that the model lacks (a model file of the caller's) is a foot that never touches.
+    The ground is what does not move, without ``walls``. A foot that the model lacks (a model file of the caller's) is a
+    foot that never touches.
     """
     n = int(model.ngeom)
     first, second = np.triu_indices(n, 1)
@@ -162,7 +170,7 @@ def contact_pairs(model: Any, feet: tuple[str, ...]) -> Pairs:
 
     name_of = [mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_GEOM, g) or f"#{g}" for g in range(n)]
     names = tuple((name_of[a], name_of[b]) for a, b in geoms)
-    fixed = weld == 0
+    fixed = (weld == 0) & ~np.isin(name_of, walls)
     ids = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, foot) for foot in feet]
     rows = [((geoms == foot) & fixed[geoms][:, ::-1]).any(axis=1) for foot in ids]
     return Pairs(geoms, names, table, np.stack(rows) if rows else np.zeros((0, len(geoms)), np.bool_))

@@ -49,6 +49,41 @@ class NumpyOps:
         return x.all(axis=1)
 
     @staticmethod
+    def any(x: Any) -> Any:
+        """Whether any of a row is true: bool ``[N, D]`` to bool ``[N]``."""
+        return x.any(axis=1)
+
+    @staticmethod
+    def columns(parts: Sequence[Any]) -> Any:
+        """Join arrays ``[N]`` of one dtype into ``[N, D]``."""
+        return np.stack(parts, axis=1)
+
+    @staticmethod
+    def least(parts: Sequence[Any]) -> Any:
+        """The least of several arrays ``[N]``, row by row."""
+        return np.minimum.reduce(parts)
+
+    @staticmethod
+    def sqrt(x: Any) -> Any:
+        """Square root."""
+        return np.sqrt(np.ascontiguousarray(x))
+
+    @staticmethod
+    def exp(x: Any) -> Any:
+        """Exponential."""
+        return np.exp(np.ascontiguousarray(x))
+
+    @staticmethod
+    def arccos(x: Any) -> Any:
+        """Angle of a cosine in [-1, 1], rad."""
+        return np.arccos(np.ascontiguousarray(x))
+
+    @staticmethod
+    def constant(values: Any, like: Any) -> Any:
+        """Numbers ``[D]`` as an array beside ``like``."""
+        return np.asarray(values, np.float64)
+
+    @staticmethod
     def sin(x: Any) -> Any:
         """Sine."""
         return np.sin(np.ascontiguousarray(x))

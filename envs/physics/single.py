@@ -11,6 +11,8 @@ from gymnasium import spaces
 from ..batch import lane_seed
 from .batch import PhysicsBatch
 from .ids import V5_TASKS
+from .maze import RADIUS, Maze
+from .memory import split
 from .model import RENDER_ARGUMENTS, make_task, model_warnings
 from .pictures import Painter, choose_gl
 
@@ -105,11 +107,13 @@ class PhysicsEnv(gym.Env[Any, Any]):
         key = _key(seed, options)
         if key is not None or self._np_random is None:
             super().reset(seed=key)
+        self._batch.memory.moving[:] &= key is None and bool(self._batch._rngs)
         self._batch._rngs = [self.np_random]
-        obs, info = self._batch.reset()
+        given = {name: value for name, value in (options or {}).items() if name in self.task.options}
+        obs, info = self._batch.reset(options=given)
         if self.render_mode == "human":
             self.render()
-        return obs[0].numpy().copy(), _first(info)
+        return _first({"obs": obs})["obs"], _first(info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step once; ``info`` has the reward's components and ``facts``."""
@@ -126,7 +130,32 @@ class PhysicsEnv(gym.Env[Any, Any]):
         flat["facts"] = _first(self._batch.present_facts(unstable))
         if self.render_mode == "human":
             self.render()
-        return obs[0], float(reward[0]), bool(terminated[0]), False, flat
+        seen = _first({"obs": split(self.task.parts(), obs)})["obs"]
+        return seen, float(reward[0]), bool(terminated[0]), False, flat
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        """Rewards of tasks with goals, for hindsight: ``[2]`` goals give a number, ``[..., 2]`` an array.
+
+        Raises:
+            AttributeError: The task has no goals.
+        """
+        achieved, desired = (np.asarray(goal, np.float64) for goal in (achieved_goal, desired_goal))
+        flat = self._goals().goal_reward(achieved.reshape(-1, 2), desired.reshape(-1, 2))
+        return flat.reshape(achieved.shape[:-1])[()]
+
+    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
+        """Whether being at one goal ``[2]`` with another as the aim ends the episode; raises as ``compute_reward``."""
+        task, offset = self._goals(), np.asarray(achieved_goal) - np.asarray(desired_goal)
+        return not task.continuing_task and bool(np.linalg.norm(offset) <= RADIUS)
+
+    def compute_truncated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
+        """Never: the time limit is a wrapper's."""
+        return False
+
+    def _goals(self) -> Maze:
+        if not isinstance(self.task, Maze):
+            raise AttributeError(f"{type(self.task).__name__} has no goals to relabel")
+        return self.task
 
     def render(self) -> Any:
         """A picture, as upstream's ``MujocoEnv.render``."""
@@ -135,7 +164,7 @@ class PhysicsEnv(gym.Env[Any, Any]):
             return None
         if self._painter is None:
             self._painter = Painter(self.model, self.task.camera, self._pictures)
-        self._batch.engine.give(0, self._painter.data)
+        self._batch.show(0, self._painter)
         return self._painter.paint(self.render_mode)
 
     def close(self) -> None:

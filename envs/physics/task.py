@@ -5,7 +5,7 @@ A task is a dataclass whose fields are upstream's arguments. ``bind`` tells it t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from .ops import NumpyOps
 
 Array: TypeAlias = Any  # the engine's arrays: NumPy's on the CPU
+Spec: TypeAlias = Any  # mujoco.MjSpec
+Bounds: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]  # lowest and highest values
 Start: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # qpos [nq], qvel [nv]
 
 
@@ -37,7 +39,12 @@ class State:
     ten_length: Array  # [N, ntendon]
     ten_velocity: Array  # [N, ntendon]
     ctrl: Array  # [N, nu]
+    geom_xpos: Array  # [N, ngeom, 3], m
     touching: Array  # bool [N, P]: which of the model's geom pairs are in contact
+    # What the task's ``memory`` names stands here too, float64:
+    goal: Array  # [N, 2], m
+    contacts: Array  # [N, F]: in how many states of the episode each foot was on the ground, the present one left out
+    steps: Array  # [N]: how many states these are
 
     def __init__(self, arrays: dict[str, Array]) -> None:
         self.__dict__.update(arrays)
@@ -55,11 +62,15 @@ class Outcome:
         reward: float64 ``[N]``.
         terminated: bool ``[N]``.
         info: Upstream's ``info`` of the transition, ``[N, ...]`` each: reward components, positions, velocities.
+        memory: New values of what the task remembers, ``[N, ...]`` each; what is not named stays.
+        renew: bool ``[N]``: which environments call ``Task.renew`` before their next step; None for none.
     """
 
     reward: Array
     terminated: Array
     info: dict[str, Array]
+    memory: dict[str, Array] = field(default_factory=dict)
+    renew: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,8 @@ class ModelFacts:
         sizes: nq, nv, nu, nbody, nsite.
         body: Index of a body by its name; raises ValueError where there is none.
         site: Index of a site by its name.
+        geom: Index of a geom by its name.
+        foot_pairs: For each of the task's feet the indices of its pairs with the ground, in ``State.touching``.
     """
 
     name: str
@@ -84,6 +97,8 @@ class ModelFacts:
     sizes: dict[str, int]
     body: Callable[[str], int]
     site: Callable[[str], int]
+    geom: Callable[[str], int]
+    foot_pairs: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass
@@ -98,6 +113,10 @@ class Task:
     needs: ClassVar[dict[str, int]] = {}  # least sizes of a model, such as {"nq": 3}
     xml: ClassVar[str | None] = None  # the model itself, where it is not a file
     camera: ClassVar[dict[str, Any]] = {}  # mujoco.MjvCamera's attributes for pictures
+    settled: ClassVar[tuple[str, ...]] = ()  # fields that are no arguments of this task's
+    options: ClassVar[tuple[str, ...]] = ()  # options of ``reset`` that go to ``draw``
+    velocity_limit: ClassVar[float | None] = None  # joint velocities are cut to this before each step
+    descriptor_bounds: ClassVar[Bounds | None] = None  # of ``facts["descriptor"]``
     xp: ClassVar[type[NumpyOps]] = NumpyOps
 
     def bind(self, model: ModelFacts) -> None:
@@ -117,8 +136,26 @@ class Task:
         self.model = model
         self.dt = model.timestep * self.frame_skip
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """What an environment remembers besides its physics, such as a goal: names and shapes, float64.
+
+        ``State`` has it under these names. It is 0 after a start, but for what ``draw`` says.
+        """
+        return {}
+
+    def furnish(self, spec: Spec) -> tuple[str, ...]:
+        """Add to the model what the task needs, such as walls; returns the names of the geoms added."""
+        return ()
+
+    def show(self, model: Any, now: State) -> None:
+        """Move what is only for the eye, such as a goal's marker, to where the one environment in ``now`` has it."""
+
+    def parts(self) -> dict[str, int] | None:
+        """The keys of a Dict observation and how many of the D numbers each has, in order; None for one Box."""
+        return None
+
     def observe(self, now: State) -> Array:
-        """The observation, ``[N, D]`` in float64."""
+        """The observation, ``[N, D]`` in float64, its ``parts`` side by side."""
         raise NotImplementedError
 
     def outcome(self, before: State, action: Array, now: State) -> Outcome:
@@ -129,9 +166,22 @@ class Task:
         """Draw the state in which one episode starts, with upstream's own calls in upstream's order."""
         raise NotImplementedError
 
+    def draw(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Start, dict[str, Any]]:
+        """``start``, and what the episode begins with in ``memory``; ``options`` has those of ``reset`` for it."""
+        return self.start(rng), {}
+
+    def renew(self, rng: np.random.Generator, now: State) -> dict[str, Any]:
+        """Draw new values of what one environment remembers, such as its next goal; ``now`` has one row."""
+        return {}
+
     def start_info(self, now: State) -> dict[str, Array]:
         """Upstream's ``info`` of a reset."""
         return {}
+
+    def foot_contact(self, state: State) -> Array:
+        """Whether each foot touches the ground: bool ``[N, F]``."""
+        feet = [self.xp.any(state.touching[:, list(pairs)]) for pairs in self.model.foot_pairs]
+        return self.xp.columns(feet) if feet else state.touching[:, :0]
 
     def facts(self, now: State) -> dict[str, Array]:
         """Facts of this task alone, such as ``success`` bool ``[N]`` and ``distance`` ``[N]``."""
@@ -140,7 +190,7 @@ class Task:
     @classmethod
     def arguments(cls) -> dict[str, Any]:
         """The arguments that the task takes, with their defaults."""
-        return {f.name: f.default for f in fields(cls)}
+        return {f.name: f.default for f in fields(cls) if f.name not in cls.settled}
 
 
 def uniform_noise(task: Task, rng: np.random.Generator, scale: float, *, normal_velocity: bool = False) -> Start:

@@ -9,8 +9,11 @@ import cairn  # noqa: F401
 from cairn.envs.check import check_batch_env
 from cairn.envs.physics.generators import pack, unpack
 from cairn.envs.physics.ids import PHYSICS_IDS
+from cairn.envs.spaces import tree_leaves
 
-IDS = [row[0] for row in PHYSICS_IDS]
+# The mazes differ in their walls and in nothing that is tested here, so a few stand for all.
+MAZES = {"PointMaze_UMaze-v3", "PointMaze_Open_Diverse_GDense-v3", "PointMaze_UMaze_Single-v3", "AntMaze_UMaze-v5"}
+IDS = [row[0] for row in PHYSICS_IDS if "Maze" not in row[0] or row[3]["task"] in MAZES]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +32,13 @@ def record(batch, rows):
     for action in rows:
         obs, reward, terminated, truncated, info = batch.step(torch.from_numpy(action))
         facts = torch.cat([info["facts"][name].double().flatten() for name in sorted(info["facts"])])
-        parts = [obs.double().flatten(), reward.double(), terminated.double(), truncated.double(), facts]
+        parts = [
+            *(leaf.double().flatten() for leaf in tree_leaves(obs)),
+            reward.double(),
+            terminated.double(),
+            truncated.double(),
+            facts,
+        ]
         out.append(torch.cat(parts).numpy())
     return np.stack(out)
 
@@ -49,7 +58,7 @@ def test_resumes_bit_for_bit(id_):
     expected = record(batch, rows[37:])
     other = gym.make_vec(id_, num_envs=3)
     other.load_state_dict(state)
-    assert torch.equal(other.observe()[0], state["obs"])
+    assert torch.equal(torch.cat(tree_leaves(other.observe()[0]), dim=1), state["obs"])
     assert np.array_equal(record(other, rows[37:]), expected, equal_nan=True)
 
 

@@ -14,6 +14,7 @@ from cairn.envs.batch import lane_seed
 from cairn.envs.physics.ids import PHYSICS_IDS, TASKS, V5_TASKS
 from cairn.envs.physics.model import RENDER_ARGUMENTS, make_task
 from cairn.envs.physics.task import Task
+from cairn.envs.spaces import tree_leaves, tree_map
 
 STEPS = 1000
 # Each lane has a seed of its own. CAIRN_SEEDS=20 is the long form, a few minutes on one core.
@@ -138,7 +139,10 @@ def test_ids_are_upstreams_with_a_prefix():
         assert issubclass(type(make_task(kwargs["task"], {})), Task)
 
 
-@pytest.mark.parametrize("id_", [row[0] for row in PHYSICS_IDS])
+MAZES = {"PointMaze_UMaze-v3", "PointMaze_Large_SingleDense-v3", "AntMaze_UMaze-v5", "AntMaze_Medium_Single-v5"}
+
+
+@pytest.mark.parametrize("id_", [row[0] for row in PHYSICS_IDS if "Maze" not in row[0] or row[3]["task"] in MAZES])
 def test_a_lane_is_the_single_environment(id_):
     lanes = 3
     batch = gym.make_vec(id_, num_envs=lanes, max_episode_steps=9)
@@ -151,14 +155,16 @@ def test_a_lane_is_the_single_environment(id_):
     rows = []
     for action in actions.astype(np.float32):
         obs, reward, terminated, truncated, info = batch.step(action)
-        rows.append((obs.numpy().copy(), info["task_reward"].numpy(), terminated.numpy(), truncated.numpy()))
+        obs = tree_map(torch.clone, obs)
+        rows.append((obs, info["task_reward"].numpy(), terminated.numpy(), truncated.numpy()))
     lane = 1
     single.reset(seed=5, options={"lane": lane})
     for action, (obs, reward, terminated, truncated) in zip(actions.astype(np.float32), rows):
         last, r, term, trunc, _ = single.step(action[lane])
         if term or trunc:
             last, _ = single.reset()
-        same(obs[lane], last, id_)
+        for ours, theirs in zip(tree_leaves(obs), tree_leaves(last)):
+            same(ours[lane], theirs, id_)
         assert (reward[lane], terminated[lane], truncated[lane]) == (r, term, trunc)
 
 
