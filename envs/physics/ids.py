@@ -30,6 +30,24 @@ SPARSE_TASKS: tuple[tuple[str, int], ...] = (
     ("SparseAcrobot-v0", 1000),
 )
 
+# With behaviour descriptors, and deceptive.
+DESCRIPTOR_TASKS: tuple[tuple[str, int], ...] = (
+    ("AntOmni-v0", 1000),
+    ("HumanoidOmni-v0", 1000),
+    ("AntUni-v0", 1000),
+    ("HalfCheetahUni-v0", 1000),
+    ("HopperUni-v0", 1000),
+    ("HumanoidUni-v0", 1000),
+    ("Walker2dUni-v0", 1000),
+    ("AntTrap-v0", 1000),
+    ("HumanoidTrap-v0", 1000),
+)
+POSE_TASKS: tuple[tuple[str, int], ...] = (
+    ("HumanoidKneel-v0", 300),
+    ("HumanoidSplits-v0", 300),
+    ("HumanoidArmsRaised-v0", 300),
+    ("HumanoidOneLeg-v0", 300),
+)
 # Mazes of gymnasium-robotics 1.4.2, with its time limits, and ours with one goal.
 _MAZES: tuple[tuple[str, int, int], ...] = (
     ("UMaze", 300, 700),
@@ -60,7 +78,7 @@ SINGLE_MAZE_TASKS: tuple[tuple[str, int], ...] = tuple(
 # (id, entry_point, vector_entry_point, kwargs, max_episode_steps)
 PHYSICS_IDS: tuple[tuple[str, str, str, dict[str, Any], int], ...] = tuple(
     (f"cairn/{task}", SINGLE, VECTOR, {"task": task}, steps)
-    for task, steps in V5_TASKS + SPARSE_TASKS + MAZE_TASKS + SINGLE_MAZE_TASKS
+    for task, steps in V5_TASKS + SPARSE_TASKS + DESCRIPTOR_TASKS + POSE_TASKS + MAZE_TASKS + SINGLE_MAZE_TASKS
 )
 
 # Where each task is written.
@@ -82,6 +100,8 @@ TASKS: dict[str, str] = {
     "SparseReacher-v0": "arms:SparseReacher",
     "SparseCartPoleSwingUp-v0": "pendulum:SparseCartPoleSwingUp",
     "SparseAcrobot-v0": "pendulum:SparseAcrobot",
+    **{name: f"descriptors:{name.split('-')[0]}" for name, _ in DESCRIPTOR_TASKS},
+    **{name: f"poses:{name.split('-')[0]}" for name, _ in POSE_TASKS},
     **{name: f"maze:{name.split('_')[0]}" for name, _ in MAZE_TASKS},
     **{name: f"maze:Single{name.split('_')[0]}" for name, _ in SINGLE_MAZE_TASKS},
 }

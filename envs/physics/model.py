@@ -118,7 +118,7 @@ def _facts(name: str, model: Any, pairs: "Pairs") -> ModelFacts:
 
         return find
 
-    data = mujoco.MjData(model)
+    data, joint = mujoco.MjData(model), index(mujoco.mjtObj.mjOBJ_JOINT, "joint")
     return ModelFacts(
         name=name,
         timestep=float(model.opt.timestep),
@@ -129,6 +129,7 @@ def _facts(name: str, model: Any, pairs: "Pairs") -> ModelFacts:
         body=index(mujoco.mjtObj.mjOBJ_BODY, "body"),
         site=index(mujoco.mjtObj.mjOBJ_SITE, "site"),
         geom=index(mujoco.mjtObj.mjOBJ_GEOM, "geom"),
+        joint=lambda wanted: int(model.jnt_qposadr[joint(wanted)]),
         foot_pairs=tuple(tuple(np.flatnonzero(row).tolist()) for row in pairs.feet),
     )
 

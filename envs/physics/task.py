@@ -86,6 +86,7 @@ class ModelFacts:
         body: Index of a body by its name; raises ValueError where there is none.
         site: Index of a site by its name.
         geom: Index of a geom by its name.
+        joint: Index in qpos of a joint by its name.
         foot_pairs: For each of the task's feet the indices of its pairs with the ground, in ``State.touching``.
     """
 
@@ -98,6 +99,7 @@ class ModelFacts:
     body: Callable[[str], int]
     site: Callable[[str], int]
     geom: Callable[[str], int]
+    joint: Callable[[str], int]
     foot_pairs: tuple[tuple[int, ...], ...] = ()
 
 
