@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..batch import BatchEnv, BatchWrapper, check_actions, check_reset_mask, lane_seed
+from ..spaces import children
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
@@ -90,6 +91,7 @@ class _Noise(BatchWrapper):
         if not (np.isfinite(array).all() and (array >= 0).all()):
             raise ValueError(f"scale={scale!r}: standard deviations are at least 0")
         self._scale = array.copy()
+        self._dtype = torch.float64 if space.dtype == np.float64 else torch.float32
         self._normals = LaneNormals(self.num_envs, width, salt)
 
     def _seed(self, seed: int | None, options: dict[str, Any] | None) -> NDArray[np.bool_]:
@@ -115,46 +117,72 @@ class ObservationNoise(_Noise):
     ``encode`` is the environment's own, without noise.
 
     Args:
-        env: A batch with a vector observation.
-        scale: Standard deviation, one number or one for each feature.
+        env: A batch with a vector observation, or a Dict of vectors.
+        scale: Standard deviation, one number or one for each feature. Of a Dict it goes on every part but
+            ``desired_goal``, which is told and not sensed; or it is a mapping from names of parts to scales.
 
     Raises:
-        ValueError: Another kind of observation, or a negative scale.
+        ValueError: Another kind of observation, a part that there is not, or a negative scale.
     """
 
     def __init__(self, env: BatchEnv, scale: Any) -> None:
-        super().__init__(env, scale, env.single_observation_space, "observations", 1)
-        self._noisy: Tensor | None = None
+        space, parts = env.single_observation_space, children(env.single_observation_space)
+        self._parts: dict[str, int] | None = None
+        if parts is not None:
+            wanted = scale if isinstance(scale, Mapping) else {n: scale for n in parts if n != "desired_goal"}
+            if set(wanted) - set(parts):
+                raise ValueError(f"scale has {sorted(set(wanted) - set(parts))}, and the observation {sorted(parts)}")
+            if any(not isinstance(child, spaces.Box) or len(child.shape) != 1 for child in parts.values()):
+                raise ValueError(f"noise goes on vectors of real numbers, and the observations are of {space}")
+            widths = {name: int(np.prod(child.shape or ())) for name, child in parts.items()}
+            rows = [np.broadcast_to(np.asarray(wanted.get(n, 0.0), np.float64), (w,)) for n, w in widths.items()]
+            scale, self._parts = np.concatenate(rows), widths
+            first: Any = next(iter(parts.values()))
+            space = spaces.Box(-np.inf, np.inf, scale.shape, first.dtype.type)
+        super().__init__(env, scale, space, "observations", 1)
+        self._noisy: Tensor | None = None  # flat
+
+    def _flat(self, obs: Any) -> Tensor:
+        """Observations as ``[N, D]``, the parts of a Dict side by side."""
+        flat: Tensor = obs if self._parts is None else torch.cat([obs[name] for name in self._parts], dim=1)
+        return flat
+
+    def _tree(self, flat: Tensor) -> Any:
+        if self._parts is None:
+            return flat
+        return dict(
+            zip(self._parts, (part.contiguous() for part in torch.split(flat, list(self._parts.values()), dim=1)))
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin new episodes; lanes that go on keep the noisy observation that they have."""
         obs, info = self.env.reset(seed=seed, options=options)
         rows = self._seed(seed, options)
-        fresh = obs + self._draw(obs, rows)
+        flat = self._flat(obs)
+        fresh = flat + self._draw(flat, rows)
         if self._noisy is not None:
-            fresh = torch.where(torch.from_numpy(rows).to(obs.device)[:, None], fresh, self._noisy)
+            fresh = torch.where(torch.from_numpy(rows).to(flat.device)[:, None], fresh, self._noisy)
         self._noisy = fresh
-        return fresh, info
+        return self._tree(fresh), info
 
     def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step; the last observation of an episode and the first of the next have noise of their own."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
-        noise = self._draw(obs)
-        final = info["final_obs"] + noise
+        flat = self._flat(obs)
+        noise = self._draw(flat)
+        final = self._flat(info["final_obs"]) + noise
         ended = (terminated | truncated)[:, None]
         # Every lane draws twice at every step: how much a lane has drawn then depends on its age alone.
-        self._noisy = torch.where(ended, obs + self._draw(obs), obs + noise)
-        return self._noisy, reward, terminated, truncated, {**info, "final_obs": final}
+        self._noisy = torch.where(ended, flat + self._draw(flat), flat + noise)
+        return self._tree(self._noisy), reward, terminated, truncated, {**info, "final_obs": self._tree(final)}
 
     def observe(self) -> tuple[Any, dict[str, Any]]:
         """The present observation, with the noise that it was returned with."""
         obs, info = self.env.observe()
-        return obs if self._noisy is None else self._noisy, info
+        return obs if self._noisy is None else self._tree(self._noisy), info
 
     def _own_state(self) -> dict[str, Any]:
-        space = self.single_observation_space
-        shape = (self.num_envs, *(space.shape or ()))
-        blank = torch.zeros(shape, dtype=torch.float64 if space.dtype == np.float64 else torch.float32)
+        blank = torch.zeros((self.num_envs, self._normals.width), dtype=self._dtype)
         noisy = blank if self._noisy is None else self._noisy.clone()
         return {**super()._own_state(), "noisy": noisy}
 

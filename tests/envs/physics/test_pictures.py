@@ -40,6 +40,44 @@ def test_one_environment_and_a_batch_show_the_same(id_):
     single.close(), batch.close()
 
 
+WORLDS = ("PointMaze_UMaze-v3", "PointMaze_Large_Single-v3", "AntMaze_Medium_Diverse_GR-v5", "AntTrap-v0",
+          "HumanoidTrap-v0", "AntOmni-v0", "Walker2dUni-v0", "HumanoidSplits-v0", "SparseReacher-v0")  # fmt: skip
+
+
+@needs_gl
+@pytest.mark.parametrize("task", WORLDS)
+def test_every_world_has_pictures(task):
+    small = {**SMALL, "width": 96, "height": 96}
+    single, batch = gym.make(f"cairn/{task}", **small), gym.make_vec(f"cairn/{task}", num_envs=2, **small)
+    single.reset(seed=0)
+    batch.reset(seed=0)
+    frames = batch.render()
+    assert np.abs(frames[0].astype(int) - single.render()).mean() < 1 and frames[1].std() > 10
+    red = lambda frame: (frame[..., 0] > 120) & (frame[..., 1] < 60) & (frame[..., 2] < 60)  # noqa: E731
+    wall = ((frames[0][..., 0] > frames[0][..., 2] + 30) & ~red(frames[0])).mean()
+    if "Maze" in task:  # walls, and a marker for the goal, where each lane has its own
+        assert wall > 0.2 and red(frames[0]).any() and red(frames[1]).any()
+        assert "Single" in task or not np.array_equal(red(frames[0]), red(frames[1]))
+    if "Trap" in task:
+        plain = gym.make_vec(f"cairn/{task.removesuffix('Trap-v0')}-v5", num_envs=1, **small)
+        plain.task.camera = batch.task.camera
+        plain.reset(seed=0)
+        assert (np.abs(plain.render()[0].astype(int) - frames[0]).max(axis=2) > 40).mean() > 0.01
+    single.close(), batch.close()
+
+
+@needs_gl
+def test_an_episodes_last_picture_has_its_own_goal():
+    env = gym.make_vec("cairn/PointMaze_Open-v3", num_envs=1, max_episode_steps=2, **SMALL)
+    env.frame_every = 1
+    first = env.reset(seed=0)[1]["frame"]
+    env.step(torch.zeros(1, 2))
+    info = env.step(torch.zeros(1, 2))[-1]
+    near = lambda a, b: float((a.double() - b.double()).abs().mean())  # noqa: E731
+    assert near(info["final_frame"], first) < 0.2 < near(info["frame"], first)
+    env.close()
+
+
 @needs_gl
 def test_frames_come_before_the_reset():
     env = gym.make_vec("cairn/SparseHopper-v0", num_envs=2, max_episode_steps=6, **SMALL)
