@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from cairn.agents.table import AGENTS
+from cairn.envs.physics.ids import DESCRIPTOR_TASKS, POSE_TASKS
 from cairn.envs.registry import TABLE
 from cairn.shaping import TERMS
 
@@ -28,6 +29,12 @@ def environments() -> str:
             row = (family, "the grid engine (Warp)", "upstream's worlds, draw for draw")
         elif room == "grid":
             row = (family, "the bridge", "upstream's own class")
+        elif room == "physics" and "Maze" in name:
+            row = ("MuJoCo, mazes", "MuJoCo on CPU threads", "gymnasium-robotics' mazes, bit for bit; with one goal")
+        elif room == "physics" and family in {task.split("-")[0] for task, _ in DESCRIPTOR_TASKS}:
+            row = ("MuJoCo, descriptors", "MuJoCo on CPU threads", "QDax's Omni and Uni tasks; deceptive traps")
+        elif room == "physics" and family in {task.split("-")[0] for task, _ in POSE_TASKS}:
+            row = ("MuJoCo, poses", "MuJoCo on CPU threads", "a pose whose score is known, to judge vision rewards")
         elif room == "physics" and "Sparse" in name:
             row = ("MuJoCo, sparse", "MuJoCo on CPU threads", "reward only past a distance or at a goal")
         elif room == "physics":
