@@ -96,6 +96,29 @@ def test_the_traps_stand_in_the_way():
             assert facts["descriptor"][0].tolist() == [max(x, 0.0), 6.0]
 
 
+def test_the_walls_of_the_traps_by_hand():
+    """Where each wall begins and ends along x and y, and how high it is, m."""
+    walls = {
+        "Ant": {"trap_front": (11.5, 12.5, -2.5, 2.5, 1.0), "trap_left": (6.5, 12.5, 2.5, 3.5, 1.0),
+                "trap_right": (6.5, 12.5, -3.5, -2.5, 1.0)},
+        "Humanoid": {"trap_front": (5.4, 5.6, -1.5, 1.5, 2.0), "trap_left": (2.5, 5.5, 1.4, 1.6, 2.0),
+                     "trap_right": (2.5, 5.5, -1.6, -1.4, 2.0)},
+    }  # fmt: skip
+    for name, expected in walls.items():
+        model = gym.make_vec(f"cairn/{name}Trap-v0", num_envs=1).model
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        for wall, limits in expected.items():
+            geom, place = model.geom(wall), data.geom(wall)
+            turn = np.abs(place.xmat.reshape(3, 3))
+            if geom.type[0] == mujoco.mjtGeom.mjGEOM_CAPSULE:
+                half = geom.size[0] + turn[:, 2] * geom.size[1]
+            else:
+                half = turn @ geom.size
+            low, high = place.xpos - half, place.xpos + half
+            np.testing.assert_allclose([low[0], high[0], low[1], high[1], high[2]], limits, atol=1e-9)
+
+
 def test_a_trap_holds_who_runs_into_it():
     """A humanoid thrown at the wall of the trap stays in it; beside the trap it passes."""
     batch = gym.make_vec("cairn/HumanoidTrap-v0", num_envs=2, terminate_when_unhealthy=False)

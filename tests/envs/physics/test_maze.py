@@ -153,6 +153,40 @@ def test_what_was_reached_is_in_the_state():
                                                                                       b[0]["observation"])  # fmt: skip
 
 
+def test_a_seed_forgets_the_goal_that_was_reached():
+    """A new seed begins a new stream: no goal is drawn from it for the episode before."""
+    batch = gym.make_vec("cairn/PointMaze_Open-v3", num_envs=2, reset_target=True)
+    fresh = batch.reset(seed=7)[0]
+    reach(batch, 0)
+    assert batch.step(torch.zeros(2, 2))[1].tolist() == [1, 0]
+    again = batch.reset(seed=7)[0]
+    single = gym.make("cairn/PointMaze_Open-v3", reset_target=True)
+    start, _ = single.reset(seed=7)
+    reach(single.unwrapped._batch, 0)
+    assert single.step(np.zeros(2))[1] == 1
+    restart, _ = single.reset(seed=7)
+    for name, array in fresh.items():
+        assert torch.equal(again[name], array)
+        assert np.array_equal(start[name], restart[name]) and np.array_equal(start[name], array[0].numpy())
+
+
+def test_a_goal_that_was_reached_is_drawn_before_the_next_start():
+    """Upstream draws the next goal with the step that reached the last one, so the start after it is drawn later."""
+    batch = gym.make_vec("cairn/PointMaze_Open-v3", num_envs=2, reset_target=True)
+    batch.reset(seed=7)
+    reach(batch, 0)
+    batch.step(torch.zeros(2, 2))
+    mine = batch.task
+    rng = np.random.Generator(np.random.PCG64(0))
+    rng.bit_generator.state = batch._rngs[0].bit_generator.state
+    now = batch.engine.now.rows(np.array([0]))
+    mine.renew(rng, now)
+    (qpos, _), memory = mine.draw(rng, {})
+    obs, _ = batch.reset()
+    assert np.array_equal(obs["achieved_goal"][0].numpy(), qpos[:2])
+    assert np.array_equal(obs["desired_goal"][0].numpy(), memory["goal"])
+
+
 @pytest.mark.parametrize("id_", ["PointMaze_Open-v3", "AntMaze_UMaze-v5"])
 def test_velocities_of_the_point_are_limited_and_contacts_found(id_):
     batch = gym.make_vec(f"cairn/{id_}", num_envs=2)
