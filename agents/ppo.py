@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
 from ..envs.spaces import tree_map
+from ..shaping.checks import check_shaping
 from ..shaping.reward import as_reward
 from ..shaping.seats import RolloutSeat
 from ..shaping.term import MAIN, Channel, World
@@ -152,6 +153,8 @@ class PPO(BatchAlgorithm):
 
     def _sit(self) -> None:
         """Bind the reward to the lanes of the batch; its channels say how many value heads there are."""
+        if self.batch is not None:
+            check_shaping(self.batch, float(self.gamma))
         if self.reward is not None and self.seat is None:
             assert self.batch is not None
             world = World(

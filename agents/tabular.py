@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..envs.batch import BatchEnv
+from ..shaping.advice import LookAhead
 from ..shaping.reward import Reward, as_reward
 from ..shaping.stretch import Stretch
 from ..shaping.term import ExperienceMap, World
@@ -34,6 +35,8 @@ class QLearning(TabularAgent):
         experience: An ``ExperienceMap`` that makes more transitions from each lived one (counterfactuals of reward
             machines); all of them are learned from at once. With it, ``reward`` may have only pure terms, which are
             scored on the mapped rows.
+        advice: A ``LookAhead`` potential of states and actions: its F is learned from, and actions are chosen by
+            Q + phi, where Q* - phi is what is learned (Wiewiora et al. 2003).
         seed: Of the environments and of exploration.
 
     Attributes:
@@ -50,6 +53,7 @@ class QLearning(TabularAgent):
         initial: float = 0.0,
         reward: Any = None,
         experience: ExperienceMap | None = None,
+        advice: LookAhead | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(env, gamma=gamma, reward=reward if experience is None else None, seed=seed)
@@ -61,13 +65,20 @@ class QLearning(TabularAgent):
         shape = (self.lanes, self.states, self.actions)
         self.q = torch.full(shape, float(initial), dtype=torch.float64, device=self.device)
         self._visits = torch.zeros(shape if callable(learning_rate) else 0, dtype=torch.float64, device=self.device)
+        world = World(
+            self.env.single_observation_space, self.env.single_action_space, lanes=self.lanes,
+            max_steps=self.env.max_steps, gamma=gamma, device=self.device, seed=seed,
+            gives=frozenset({"next_action"}),
+        )  # fmt: skip
+        self.advice = advice
+        self.phi = torch.zeros(self.states, self.actions, dtype=torch.float64, device=self.device)
+        """What is added to Q where actions are chosen, ``[S, A]`` or ``[N, S, A]``."""
+        if advice is not None:
+            advice.bind(world)
+            self.phi = advice.table(self.states, self.actions).to(self.device)
         self.experience = experience
         self._rescore: Reward | None = None
         if experience is not None:
-            world = World(
-                self.env.single_observation_space, self.env.single_action_space, lanes=self.lanes,
-                max_steps=self.env.max_steps, gamma=gamma, device=self.device, seed=seed,
-            )  # fmt: skip
             experience.bind(world)
             if reward is not None:
                 self._rescore = as_reward(reward)
@@ -85,13 +96,18 @@ class QLearning(TabularAgent):
 
     def policy(self, deterministic: bool = False) -> Tensor:
         """Epsilon-greedy, or greedy, probabilities ``[N, S, A]``; ties are shared evenly by the former."""
+        value = self.q + self.phi
         if deterministic:
-            return torch.nn.functional.one_hot(self.q.argmax(-1), self.actions).to(self.q.dtype)
-        best = (self.q == self.q.amax(-1, keepdim=True)).to(self.q.dtype)
+            return torch.nn.functional.one_hot(value.argmax(-1), self.actions).to(value.dtype)
+        best = (value == value.amax(-1, keepdim=True)).to(value.dtype)
         return (1 - self.epsilon) * best / best.sum(-1, keepdim=True) + self.epsilon / self.actions
 
+    def _choices(self, lane: Tensor, obs: Tensor) -> Tensor:
+        """What actions are chosen by, ``[*, A]``."""
+        return self.q[lane, obs] + (self.phi[obs] if self.phi.ndim == 2 else self.phi[lane, obs])
+
     def _act(self, obs: Tensor) -> Tensor:
-        return self._greedy_or_not(self.q[self._lane, obs], self.epsilon)
+        return self._greedy_or_not(self._choices(self._lane, obs), self.epsilon)
 
     def _learn(self, x: Stretch) -> None:
         if self.experience is not None:
@@ -99,7 +115,16 @@ class QLearning(TabularAgent):
             if self._rescore is not None:
                 parts = self._rescore.parts(x, self._rescore.evaluate(x))
                 x.reward = self._rescore.combine(parts, self.steps * self.lanes).sum(-1)
-        self._towards(x, self.q[x.lane, cast(Tensor, x.next_obs)].amax(-1))
+        after = cast(Tensor, x.next_obs)
+        best = self._choices(x.lane, after).argmax(-1)
+        self._advise(x, best)
+        self._towards(x, self.q[x.lane, after, best])
+
+    def _advise(self, x: Stretch, next_action: Tensor) -> None:
+        """Add the advice's F to the rewards; ``next_action`` is the one that the target is of."""
+        if self.advice is not None:
+            x.extra["next_action"] = next_action
+            x.reward = x.reward + torch.where(x.valid, self.advice.score(x), 0.0)
 
     def _towards(self, x: Stretch, next_value: Tensor) -> None:
         """Move Q towards the targets, all rows at once; rows of one lane, state and action add up."""
@@ -130,7 +155,7 @@ class SARSA(QLearning):
         return {**super().tables(), "next": self._next}
 
     def _start_learning(self, obs: Tensor) -> None:
-        self._next.copy_(self._greedy_or_not(self.q[self._lane, obs], self.epsilon))
+        self._next.copy_(self._greedy_or_not(self._choices(self._lane, obs), self.epsilon))
 
     def _act(self, obs: Tensor) -> Tensor:
         return self._next.clone()
@@ -138,10 +163,14 @@ class SARSA(QLearning):
     def _learn(self, x: Stretch) -> None:
         obs = self._obs
         assert obs is not None
-        chosen = self._greedy_or_not(self.q[self._lane, obs], self.epsilon)
-        there = self.q[self._lane, cast(Tensor, x.next_obs)]
-        taken = there.gather(1, chosen[:, None])[:, 0]
+        chosen = self._greedy_or_not(self._choices(self._lane, obs), self.epsilon)
+        after = cast(Tensor, x.next_obs)
+        taken = self.q[self._lane, after, chosen]
+        there = self._choices(self._lane, after)
         expected = (1 - self.epsilon) * there.amax(-1) + self.epsilon * there.mean(-1)
+        # F has gamma phi(s', chosen) in it already.
+        expected = expected - (there.gather(1, chosen[:, None])[:, 0] - taken)
+        self._advise(x, chosen)
         self._towards(x, torch.where(x.truncated, expected, taken))
         self._next.copy_(chosen)
 

@@ -13,6 +13,7 @@ from ..envs.batch import BatchEnv, check_like
 from ..envs.bridges import make_batch
 from ..envs.tabular.draws import lane_keys, uniform
 from ..runs import CheckpointError, read_checkpoint, write_checkpoint
+from ..shaping.checks import check_shaping
 from ..shaping.seats_env import ShapedBatch
 from ..shaping.stretch import Stretch
 
@@ -45,6 +46,7 @@ class TabularAgent:
                     "numbers them, or take a learner with a network, such as cairn.agents.PPO"
                 )
         self.env: BatchEnv = batch if reward is None else ShapedBatch(batch, reward, gamma=gamma, seed=seed)
+        check_shaping(self.env, gamma)
         self.gamma, self.seed = gamma, seed
         self.lanes, self.device = batch.num_envs, batch.device
         self.states = int(batch.single_observation_space.n)  # type: ignore[attr-defined]

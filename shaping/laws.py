@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..envs.kinds import Symbols
-from .potential import Potential
+from .potential import Telescopes
 from .reward import Reward, as_reward
 from .seats import RolloutSeat
 from .state import pack
@@ -66,11 +66,12 @@ def check_term(
         getattr(laws, law)()
 
 
-def check_potential(make: Callable[[], Potential], *, seed: int = 0, gamma: float = 0.9) -> None:
+def check_potential(make: Callable[[], Telescopes], *, seed: int = 0, gamma: float = 0.9) -> None:
     """Test that a potential telescopes, which the laws above do not ask: on episodes of random experience.
 
-    The discounted sum is ``-phi(s_0)`` where the episode terminated, and ``gamma ** n * phi(s_n) - phi(s_0)`` where it
-    was truncated after n steps (Ng et al. 1999).
+    With phi_0 what an episode begins with and phi_n what its last step arrives with, the discounted sum is ``-phi_0``
+    where the episode terminated, and ``gamma ** n * phi_n - phi_0`` where it was truncated after n steps (Ng et al.
+    1999).
 
     Raises:
         LawBroken: It does not.
@@ -79,9 +80,10 @@ def check_potential(make: Callable[[], Potential], *, seed: int = 0, gamma: floa
     reward = as_reward(make())
     reward.bind(world)
     term = reward.summands[0].term
-    assert isinstance(term, Potential)
+    assert isinstance(term, Telescopes)
     discount = term.gamma if term.gamma is not None else gamma
-    paid, before, after = reward.evaluate(x)[term], term.value(x), term.value(x, of_next=True)
+    with torch.no_grad():
+        paid, before, after = reward.evaluate(x)[term], term.begin(x), term.arrive(x)
     for end, lane in x.done.nonzero().tolist():
         steps = int(x.t[end, lane]) + 1
         rows = slice(end - steps + 1, end + 1)
@@ -251,6 +253,8 @@ def walk(seed: int = 0, *, dict_obs: bool = True, gamma: float | None = 0.9) -> 
             "success": torch.from_numpy(terminated if where is after else np.zeros_like(terminated)),
         }  # fmt: skip
 
+    # The action of the next row; at an episode's end the one that would have come.
+    next_action = np.concatenate([action[1:], rng.integers(0, 5, (1, LANES))])
     space, look = _observer(dict_obs)
     x = Stretch.make(
         obs=look(position, carrying[0]),
@@ -264,9 +268,13 @@ def walk(seed: int = 0, *, dict_obs: bool = True, gamma: float | None = 0.9) -> 
         t=torch.from_numpy(t),
         facts=facts(position, carrying[0]),
         next_facts=facts(after, carrying[1]),
-        extra={"log_prob": torch.from_numpy(-rng.random(shape).astype(np.float32)), "value": torch.zeros(shape)},
+        extra={
+            "log_prob": torch.from_numpy(-rng.random(shape).astype(np.float32)),
+            "value": torch.zeros(shape),
+            "next_action": torch.from_numpy(next_action),
+        },
     )
-    gives = frozenset({"log_prob", "value"})
+    gives = frozenset({"log_prob", "value", "next_action"})
     return World(space, gym.spaces.Discrete(5), lanes=LANES, max_steps=8, gamma=gamma, seed=seed, gives=gives), x
 
 
