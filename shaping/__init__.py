@@ -13,6 +13,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "look_ahead": ("advice:LookAhead", "advice on states and actions, for agents that act by Q plus advice"),
     "look_back": ("advice:LookBack", "advice on states and actions, paid one step later, for any agent"),
     "value_potential": ("value_potential:ValuePotential", "a potential learned from the task's own returns"),
+    "aligned": ("barfi:Aligned", "a hint blended with the task's reward by weights that BARFI learns"),
     "episodic_count": ("counts:EpisodicCount", "a bonus for states that are new or rare in their episode"),
     "rnd": ("rnd:RND", "a bonus for what a network cannot predict yet, in a channel of its own"),
     "novelty_gain": ("noveld:NoveltyGain", "a bonus for stepping from what is known into what is new"),
@@ -39,6 +40,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "BONUSES": "bonuses",
+        "Aligned": "barfi",
         "Channel": "term",
         "Clipped": "delta",
         "Count": "counts",
@@ -89,6 +91,7 @@ __getattr__, __dir__, __all__ = exports(
         "check_potential": "laws",
         "check_shaping": "checks",
         "check_term": "laws",
+        "implicit_gradient": "barfi",
         "linear": "schedules",
         "parse": "grammar",
     },
