@@ -28,6 +28,9 @@ from .state import (
     X,
     Y,
     below,
+    copy_cells,
+    copy_ints,
+    copy_tokens,
     next_episode,
 )
 from .step import PENALTY, REWARD, TERMINATED, base_step
@@ -64,6 +67,7 @@ class Result:
     terminated: wp.array[wp.bool]
     truncated: wp.array[wp.bool]
     done: wp.array[wp.bool]
+    bad: wp.array[wp.int32]  # [1], not 0 where an action was out of range: then nothing moves
 
 
 @wp.struct
@@ -113,27 +117,56 @@ def observe_kernel(view: int) -> Any:
     return wp.kernel(show, name=f"grid_observe_{view}", module="unique", module_options=_OPTIONS)
 
 
+@wp.func_native(
+    """
+    unsigned long long wrong = 0;
+    for (long long k = first; k < first + span; ++k)
+        wrong |= (unsigned long long)actions.data[k] >= (unsigned long long)count;
+    if (wrong != 0)
+        bad.data[0] = 1;
+    """
+)
+def find_bad(
+    actions: wp.array[wp.int64], count: wp.int32, first: wp.int32, span: wp.int32, bad: wp.array[wp.int32]
+) -> None:
+    """Note whether one of ``actions[first : first + span]`` is not within [0, count)."""
+    ...
+
+
+@cache
+def check_kernel() -> Any:
+    """The kernel ``(actions, count, span, bad)``, each of whose threads looks at ``span`` actions."""
+
+    def check(actions: wp.array[wp.int64], count: wp.int32, span: wp.int32, bad: wp.array[wp.int32]) -> None:
+        find_bad(actions, count, wp.tid() * span, span, bad)
+
+    return wp.kernel(check, name="grid_check", module="unique", module_options=_OPTIONS)
+
+
 @cache
 def step_kernel(family: Family) -> Any:
     """The kernel ``(world, rules, result, actions)`` that steps every lane."""
     before, after, remap = family.before, family.after, family.remap
 
-    def step(w: World, r: Rules, out: Result, actions: wp.array[wp.int32]) -> None:
+    def step(w: World, r: Rules, out: Result, actions: wp.array[wp.int64]) -> None:
         i = wp.tid()
-        action = remap(w, i, actions[i])
-        memo = before(w, i, action)
-        steps = w.ints[i, STEPS] + 1
-        w.ints[i, STEPS] = steps
-        bits = base_step(w, i, action)
-        bits = after(w, i, action, memo, bits)
-        w.ints[i, EVENTS] = bits & 0xFFFF
-        terminated = (bits & TERMINATED) != 0
-        truncated = steps >= r.cap
+        terminated = wp.bool(False)
+        truncated = wp.bool(False)
         reward = wp.float32(0.0)
-        if (bits & PENALTY) != 0:
-            reward = wp.float32(-1.0)
-        elif (bits & REWARD) != 0:
-            reward = r.rewards[steps]
+        if out.bad[0] == 0:
+            action = remap(w, i, wp.int32(actions[i]))
+            memo = before(w, i, action)
+            steps = w.ints[i, STEPS] + 1
+            w.ints[i, STEPS] = steps
+            bits = base_step(w, i, action)
+            bits = after(w, i, action, memo, bits)
+            w.ints[i, EVENTS] = bits & 0xFFFF
+            terminated = (bits & TERMINATED) != 0
+            truncated = steps >= r.cap
+            if (bits & PENALTY) != 0:
+                reward = wp.float32(-1.0)
+            elif (bits & REWARD) != 0:
+                reward = r.rewards[steps]
         out.reward[i] = reward
         out.terminated[i] = terminated
         out.truncated[i] = truncated
@@ -150,12 +183,9 @@ def last_keeper(view: int) -> Any:
     @wp.func
     def keep_last(w: World, r: Rules, now: Shown, last: Last, shown: Shown, out: Result, i: wp.int32) -> None:
         last.success[i] = out.terminated[i] and out.reward[i] > wp.float32(0.0)
-        for k in range(w.ints.shape[1]):
-            last.ints[i, k] = w.ints[i, k]
-        for k in range(w.width * w.height):
-            last.cells[i, k] = w.cells[i, k]
-        for k in range(r.missions.shape[1]):
-            shown.mission[i, k] = now.mission[i, k]
+        copy_ints(last.ints, i, w.ints, i)
+        copy_cells(last.cells, i, w.cells, i)
+        copy_tokens(shown.mission, i, now.mission, i)
         observe(w.cells, w.ints, w.width, w.height, r.through, shown.image, i)
         write_facts(w.ints, shown, i)
 
@@ -186,9 +216,7 @@ def renew_kernel(family: Family, view: int) -> Any:
                 keep_last(w, r, now, last, shown, out, i)
             next_episode(w, i)
             generate(w, i)
-            mission = w.ints[i, MISSION]
-            for k in range(r.missions.shape[1]):
-                now.mission[i, k] = r.missions[mission, k]
+            copy_tokens(now.mission, i, r.missions, w.ints[i, MISSION])
 
     return wp.kernel(renew, name=f"grid_{family.name}_renew_{view}", module="unique", module_options=_OPTIONS)
 
@@ -216,18 +244,14 @@ def pick_kernel(view: int) -> Any:
             next_episode(w, i)
             level = below(w, i, pack.cells.shape[0])
             episode = w.ints[i, EPISODE]
-            for k in range(w.width * w.height):
-                w.cells[i, k] = pack.cells[level, k]
-            for k in range(w.ints.shape[1]):
-                w.ints[i, k] = pack.ints[level, k]
+            copy_cells(w.cells, i, pack.cells, level)
+            copy_ints(w.ints, i, pack.ints, level)
             w.ints[i, EPISODE] = episode
             w.ints[i, STEPS] = 0
             if pack.keys[level, 0] != wp.uint64(0):
                 w.rng[i, EPISODE_KEY] = pack.keys[level, 0]
                 w.rng[i, COUNTER] = pack.keys[level, 1]
-            mission = w.ints[i, MISSION]
-            for k in range(r.missions.shape[1]):
-                now.mission[i, k] = r.missions[mission, k]
+            copy_tokens(now.mission, i, r.missions, w.ints[i, MISSION])
 
     return wp.kernel(pick, name=f"grid_pick_{view}", module="unique", module_options=_OPTIONS)
 

@@ -14,16 +14,20 @@ lane's own stream from its second draw on.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from . import layout as L
 from . import live, single
+from .checks import check_lanes
 from .stream import check_seed
+
+if TYPE_CHECKING:
+    from .engine import GridBatch
 
 FORMAT = "cairn-levels-1"
 _TYPES = {"cells": torch.int16, "ints": torch.int32, "keys": torch.int64}
@@ -111,28 +115,6 @@ class Levels:
         return total.hexdigest()
 
 
-def of_upstream(batch: Any, seeds: Seeds, kwargs: dict[str, Any]) -> Levels:
-    """The levels that upstream's own class makes of its seeds, in the form of a ``GridBatch``."""
-    base, arguments = single.upstream_class(batch.upstream)
-    env: Any = base(**{**arguments, **kwargs})
-    rows = []
-    for seed in seeds.seeds:
-        env.reset(seed=seed)
-        rows.append(live.read(env, batch.family, batch.plan))
-    cells, ints = (torch.stack([torch.from_numpy(row[k]) for row in rows]) for k in range(2))
-    return Levels(batch.world, cells, ints, torch.zeros(len(rows), 2, dtype=torch.int64))
-
-
-def of_keys(batch: Any, keys: Sequence[tuple[int, int, int]], make: Callable[[int], Any]) -> Levels:
-    """The levels of (seed, lane, episode) keys; ``make(n)`` makes a batch of n lanes of the same world."""
-    maker = make(len(keys))
-    maker.begin(keys)
-    state = maker.get_state()["lanes"]
-    ints = state["ints"].clone()
-    ints[:, L.EPISODE] = 0
-    return Levels(batch.world, state["cells"], ints, state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous())
-
-
 def check_keys(levels: Any) -> list[tuple[int, int, int]] | int | Seeds | Levels:
     """What ``levels=`` was given, in one of four forms.
 
@@ -157,3 +139,91 @@ def check_keys(levels: Any) -> list[tuple[int, int, int]] | int | Seeds | Levels
     if not checked or any(lane >= 2**63 or episode >= 2**31 - 1 for _, lane, episode in checked):
         raise ValueError("levels needs at least one key, with lanes below 2**63 and episodes below 2**31 - 1")
     return checked
+
+
+class LevelSet:
+    """The fixed set of levels of one batch, or none.
+
+    Attributes:
+        levels: The set on the batch's device, or None; a count's is that of the seed in force.
+        name: What tells one set from another, for the batch's saved states.
+
+    Args:
+        batch: A ``GridBatch`` with its memory.
+        given: What ``levels=`` was.
+        kwargs: The arguments of upstream's class.
+
+    Raises:
+        ValueError: If the levels do not fit the batch, or are damaged.
+    """
+
+    def __init__(self, batch: "GridBatch", given: Any, kwargs: dict[str, Any]) -> None:
+        self._batch, self._kwargs = batch, kwargs
+        self._count = 0
+        self._seed: int | None = None
+        self.levels: Levels | None = None
+        self.name = ""
+        if given is None:
+            return
+        checked = check_keys(given)
+        made: Levels
+        if isinstance(checked, int):
+            self._count = checked
+            made = self._blank(checked)  # a count's levels are those of the seed, so a reset makes them
+        elif isinstance(checked, Levels):
+            made = checked
+            if made.world != batch.world:
+                raise ValueError(f"the levels are of {made.world!r}, and this batch is {batch.world!r}")
+        else:
+            made = self._of_upstream(checked) if isinstance(checked, Seeds) else self._of_keys(checked)
+        self._check(made)
+        self.name = f", levels {self._count or made.digest()}"
+        # Clones: what the caller does with the arrays afterwards must not reach the kernels unchecked.
+        self.levels = Levels(made.world, *(t.to(batch.device).clone() for t in (made.cells, made.ints, made.keys)))
+
+    def reseed(self, seed: int) -> None:
+        """Fill a count's set with the levels of a seed."""
+        if self._count and seed != self._seed:
+            assert self.levels is not None
+            made = self._of_keys([(seed, k, 0) for k in range(self._count)])
+            for name in _TYPES:
+                getattr(self.levels, name).copy_(getattr(made, name))
+            self._seed = seed
+
+    def _blank(self, count: int) -> Levels:
+        state = self._batch.arrays.state
+        cells, ints = (torch.zeros(count, state[n].shape[1], dtype=state[n].dtype) for n in ("cells", "ints"))
+        return Levels(self._batch.world, cells, ints, torch.zeros(count, 2, dtype=torch.int64))
+
+    def _of_upstream(self, seeds: Seeds) -> Levels:
+        """The levels that upstream's own class makes of its seeds."""
+        base, arguments = single.upstream_class(self._batch.upstream)
+        env: Any = base(**{**arguments, **self._kwargs})
+        made = self._blank(len(seeds.seeds))
+        for k, seed in enumerate(seeds.seeds):
+            env.reset(seed=seed)
+            cells, ints = live.read(env, self._batch.family, self._batch.plan)
+            made.cells[k], made.ints[k] = torch.from_numpy(cells), torch.from_numpy(ints)
+        return made
+
+    def _of_keys(self, keys: Sequence[tuple[int, int, int]]) -> Levels:
+        """The levels of (seed, lane, episode) keys, made by a batch of the same world without a fixed set."""
+        batch = self._batch
+        maker = type(batch)(batch.upstream, len(keys), device=batch.device, **self._kwargs)
+        maker.begin(keys)
+        state = maker.get_state()["lanes"]
+        ints = state["ints"].clone()
+        ints[:, L.EPISODE] = 0
+        return Levels(batch.world, state["cells"], ints, state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous())
+
+    def _check(self, made: Levels) -> None:
+        batch = self._batch
+        for name in ("cells", "ints"):
+            have, want = getattr(made, name), batch.arrays.state[name]
+            if have.dtype != want.dtype or have.dim() != 2 or have.shape[1] != want.shape[1] or not len(have):
+                raise ValueError(f"the levels are damaged: {name} is {have.dtype} {list(have.shape)}")
+        if made.keys.dtype != torch.int64 or tuple(made.keys.shape) != (len(made), 2) or len(made.ints) != len(made):
+            raise ValueError(f"the levels are damaged: keys is {made.keys.dtype} {list(made.keys.shape)}")
+        if not self._count:
+            most, missions = int(batch.max_steps or 0), len(batch.plan.missions)
+            check_lanes(made.cells, made.ints, batch.width, batch.height, missions, most, "the levels are")

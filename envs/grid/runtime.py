@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import warp as wp
 
@@ -60,27 +62,58 @@ def announced(what: str, after: float = 1.0) -> Iterator[None]:
         timer.cancel()
 
 
-def caller(launch: wp.Launch) -> Callable[[], None]:
-    """A function that repeats a recorded launch, on a CPU with as little Python as can be.
+@dataclass(frozen=True)
+class Entry:
+    """A compiled kernel on a CPU with its arguments, packed as it takes them.
 
-    ``Launch.launch`` packs the kernel's arguments anew at every call (3.5 us). They do not change here, so they are
-    packed once and the compiled function is called with them (0.6 us), which also holds the interpreter's lock for
-    less long: that matters to the other threads. Where Warp's insides are not as in 1.19, ``launch`` it is.
+    Attributes:
+        addresses: Of the compiled function, of the bounds and of the arguments.
+        forward: The function.
+        bounds: Its first argument.
+        arguments: Its second argument.
+        launch: Keeps the module and the arrays alive.
     """
+
+    addresses: tuple[int, int, int]
+    forward: Callable[[Any, Any], None]
+    bounds: ctypes.Structure
+    arguments: ctypes.Structure
+    launch: wp.Launch
+
+
+def entry(launch: wp.Launch) -> Entry | None:
+    """Take a recorded launch apart; None where it is not for a CPU, or where Warp's insides are not as in 1.19."""
     try:
         bounds, *values = launch.params
         forward = launch.hooks.forward
         names = [argument.label for argument in launch.kernel.adj.args]
         if not launch.device.is_cpu or launch.block_dim != 1 or len(names) != len(values):
-            return launch.launch  # type: ignore[no-any-return]
-        struct = type("Arguments", (ctypes.Structure,), {"_fields_": [(n, type(v)) for n, v in zip(names, values)]})
-        packed = struct(*values)
-        first, second = ctypes.byref(bounds), ctypes.byref(packed)
-    except (AttributeError, TypeError, ValueError):
+            return None
+        fields = [(name, type(value)) for name, value in zip(names, values)]
+        arguments = type("Arguments", (ctypes.Structure,), {"_fields_": fields})(*values)
+        function = ctypes.cast(forward, ctypes.c_void_p).value
+        if function is None:
+            return None
+        addresses = (function, ctypes.addressof(bounds), ctypes.addressof(arguments))
+        return Entry(addresses, forward, bounds, arguments, launch)
+    except (AttributeError, TypeError, ValueError, ctypes.ArgumentError):
+        return None
+
+
+def caller(launch: wp.Launch) -> Callable[[], None]:
+    """A function that repeats a recorded launch, on a CPU with as little Python as can be.
+
+    ``Launch.launch`` packs the kernel's arguments anew at every call (3.5 us). They do not change here, so they are
+    packed once and the compiled function is called with them (0.6 us), which also holds the interpreter's lock for
+    less long: that matters to the other threads. Where that cannot be, ``launch`` it is.
+    """
+    packed = entry(launch)
+    if packed is None:
         return launch.launch  # type: ignore[no-any-return]
+    forward, first, second = packed.forward, ctypes.byref(packed.bounds), ctypes.byref(packed.arguments)
 
     def call() -> None:
         forward(first, second)
 
-    call.launch = launch  # type: ignore[attr-defined]  # keeps the module and the arrays alive
+    call.packed = packed  # type: ignore[attr-defined]  # keeps alive what the function is called with
     return call

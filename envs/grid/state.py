@@ -146,10 +146,55 @@ def box_contents(cell: wp.int32) -> wp.int32:
     return left
 
 
+# Warp's own indexing multiplies every subscript by a stride that the compiler cannot know. Here a lane's row is taken
+# as the contiguous memory that it is, and can be filled and copied as a whole.
+
+
+@wp.func_native("return ((const short*)((const char*)cells.data + (long long)lane * cells.strides[0]))[at];")
+def load_cell(cells: wp.array2d[wp.int16], lane: wp.int32, at: wp.int32) -> wp.int16:
+    """``cells[lane, at]``."""
+    ...
+
+
+@wp.func_native("((short*)((char*)cells.data + (long long)lane * cells.strides[0]))[at] = (short)cell;")
+def store_cell(cells: wp.array2d[wp.int16], lane: wp.int32, at: wp.int32, cell: wp.int32) -> None:
+    """``cells[lane, at] = cell``."""
+    ...
+
+
+@wp.func_native(
+    """
+    short* row = (short*)((char*)cells.data + (long long)lane * cells.strides[0]) + at;
+    for (int k = 0; k < count; ++k)
+        row[k] = (short)cell;
+    """
+)
+def fill_cells(cells: wp.array2d[wp.int16], lane: wp.int32, at: wp.int32, count: wp.int32, cell: wp.int32) -> None:
+    """``cells[lane, at : at + count] = cell``."""
+    ...
+
+
+def _copier(dtype: Any) -> Any:
+    @wp.func_native(
+        """
+        const char* from = (const char*)source.data + (long long)there * source.strides[0];
+        char* to = (char*)target.data + (long long)here * target.strides[0];
+        memcpy(to, from, (size_t)target.shape[1] * target.strides[1]);
+        """
+    )
+    def copy_row(target: wp.array2d[dtype], here: wp.int32, source: wp.array2d[dtype], there: wp.int32) -> None: ...
+
+    return copy_row
+
+
+# (target, i, source, j): ``target[i] = source[j]``, of rows of the same length.
+copy_cells, copy_ints, copy_tokens = _copier(wp.int16), _copier(wp.int32), _copier(wp.int64)
+
+
 @wp.func
 def get(w: World, i: wp.int32, x: wp.int32, y: wp.int32) -> wp.int32:
     """The cell (x, y) of lane i."""
-    return wp.int32(w.cells[i, y * w.width + x])
+    return wp.int32(load_cell(w.cells, i, y * w.width + x))
 
 
 @wp.func
@@ -157,21 +202,20 @@ def peek(w: World, i: wp.int32, at: wp.int32) -> wp.int32:
     """The cell at an index that came out of the lane's own numbers: a wall where it is beyond the grid."""
     cell = WALL_CELL
     if at >= 0 and at < w.width * w.height:
-        cell = wp.int32(w.cells[i, at])
+        cell = wp.int32(load_cell(w.cells, i, at))
     return cell
 
 
 @wp.func
 def put(w: World, i: wp.int32, x: wp.int32, y: wp.int32, cell: wp.int32) -> None:
     """Set the cell (x, y) of lane i."""
-    w.cells[i, y * w.width + x] = wp.int16(cell)
+    store_cell(w.cells, i, y * w.width + x, cell)
 
 
 @wp.func
 def horz_wall(w: World, i: wp.int32, x: wp.int32, y: wp.int32, length: wp.int32, cell: wp.int32) -> None:
     """Upstream's ``Grid.horz_wall``, of any cell."""
-    for k in range(length):
-        put(w, i, x + k, y, cell)
+    fill_cells(w.cells, i, y * w.width + x, length, cell)
 
 
 @wp.func
@@ -246,7 +290,7 @@ def place(
 ) -> wp.int32:
     """Upstream's ``place_obj(obj, top, size)``: put a cell at a random free place; returns ``y * w.width + x``."""
     at = find_place(w, i, x0, y0, width, height, 0, -1)
-    w.cells[i, at] = wp.int16(cell)
+    store_cell(w.cells, i, at, cell)
     return at
 
 
@@ -271,5 +315,4 @@ def next_episode(w: World, i: wp.int32) -> None:
     w.ints[i, STEPS] = 0
     w.ints[i, MISSION] = 0
     w.ints[i, EVENTS] = 0
-    for k in range(w.width * w.height):
-        w.cells[i, k] = wp.int16(EMPTY_CELL)
+    fill_cells(w.cells, i, 0, w.width * w.height, EMPTY_CELL)

@@ -5,7 +5,7 @@
 import warp as wp
 
 from . import layout as L
-from .state import CARRYING, DIR, DOOR, EMPTY_CELL, OPAQUE, WALL_CELL, World, X, Y, box_contents
+from .state import CARRYING, DIR, DOOR, EMPTY_CELL, OPAQUE, WALL_CELL, World, X, Y, box_contents, load_cell, store_cell
 
 LEFT, RIGHT, FORWARD = wp.constant(L.LEFT), wp.constant(L.RIGHT), wp.constant(L.FORWARD)
 PICKUP, DROP, TOGGLE, DONE = wp.constant(L.PICKUP), wp.constant(L.DROP), wp.constant(L.TOGGLE), wp.constant(L.DONE)
@@ -39,57 +39,55 @@ def front_cell(w: World, i: wp.int32) -> wp.int32:
     y = front_y(w, i)
     cell = WALL_CELL
     if x >= 0 and x < w.width and y >= 0 and y < w.height:
-        cell = wp.int32(w.cells[i, y * w.width + x])
+        cell = wp.int32(load_cell(w.cells, i, y * w.width + x))
     return cell
 
 
 @wp.func
 def base_step(w: World, i: wp.int32, action: wp.int32) -> wp.int32:
-    """Apply an action by upstream's common rules and return the result's bits (see ``layout``)."""
+    """Apply an action by upstream's common rules and return the result's bits (see ``layout``).
+
+    Turning and walking, most of what happens, are without a branch: a processor cannot foresee an action.
+    """
     x = front_x(w, i)
     y = front_y(w, i)
     cell = front_cell(w, i)
     kind = cell & 15
-    at = y * w.width + x
-    result = wp.int32(0)
-    if action == LEFT:
-        w.ints[i, DIR] = (w.ints[i, DIR] + 3) & 3
-    elif action == RIGHT:
-        w.ints[i, DIR] = (w.ints[i, DIR] + 1) & 3
-    elif action == FORWARD:
-        is_ground = cell == EMPTY_CELL or kind == FLOOR or kind == GOAL or kind == LAVA
-        if is_ground or (kind == DOOR and (cell & OPAQUE) == 0):
-            w.ints[i, X] = x
-            w.ints[i, Y] = y
-        if kind == GOAL:
-            result = TERMINATED | REWARD | REACHED_GOAL
-        elif kind == LAVA:
-            result = TERMINATED | ENTERED_LAVA
-    elif action == PICKUP:
-        if (kind == KEY or kind == BALL or kind == BOX) and w.ints[i, CARRYING] == 0:
-            w.ints[i, CARRYING] = cell
-            w.cells[i, at] = wp.int16(EMPTY_CELL)
-            result = PICKED
-    elif action == DROP:
-        if cell == EMPTY_CELL and w.ints[i, CARRYING] != 0:
-            w.cells[i, at] = wp.int16(w.ints[i, CARRYING])
-            w.ints[i, CARRYING] = 0
-            result = DROPPED
-    elif action == TOGGLE:
-        if kind == BOX:
-            w.cells[i, at] = wp.int16(box_contents(cell))
+    carrying = w.ints[i, CARRYING]
+    w.ints[i, DIR] = (w.ints[i, DIR] + wp.where(action == LEFT, 3, 0) + wp.where(action == RIGHT, 1, 0)) & 3
+    is_ground = cell == EMPTY_CELL or kind == FLOOR or kind == GOAL or kind == LAVA
+    walks = action == FORWARD and (is_ground or (kind == DOOR and (cell & OPAQUE) == 0))
+    w.ints[i, X] = wp.where(walks, x, w.ints[i, X])
+    w.ints[i, Y] = wp.where(walks, y, w.ints[i, Y])
+    result = wp.where(walks and kind == GOAL, TERMINATED | REWARD | REACHED_GOAL, 0)
+    result = wp.where(walks and kind == LAVA, TERMINATED | ENTERED_LAVA, result)
+    is_hand = action == PICKUP or action == DROP or action == TOGGLE
+    if is_hand and ((kind >= DOOR and kind <= BOX) or (cell == EMPTY_CELL and carrying != 0)):
+        at = y * w.width + x
+        if action == PICKUP:
+            if kind != DOOR and cell != EMPTY_CELL and carrying == 0:
+                w.ints[i, CARRYING] = cell
+                store_cell(w.cells, i, at, EMPTY_CELL)
+                result = PICKED
+        elif action == DROP:
+            if cell == EMPTY_CELL:
+                store_cell(w.cells, i, at, carrying)
+                w.ints[i, CARRYING] = 0
+                result = DROPPED
+        elif kind == BOX:
+            store_cell(w.cells, i, at, box_contents(cell))
             result = UNBOXED
         elif kind == DOOR:
             state = (cell >> 7) & 3
             bare = cell & 127
             if state == 0:
-                w.cells[i, at] = wp.int16(bare | (1 << 7) | OPAQUE)
+                store_cell(w.cells, i, at, bare | (1 << 7) | OPAQUE)
                 result = CLOSED_DOOR
             elif state == 1:
-                w.cells[i, at] = wp.int16(bare)
+                store_cell(w.cells, i, at, bare)
                 result = OPENED
-            elif w.ints[i, CARRYING] == (KEY | (bare & 112)):  # a key of the door's colour
-                w.cells[i, at] = wp.int16(bare)
+            elif carrying == (KEY | (bare & 112)):  # a key of the door's colour
+                store_cell(w.cells, i, at, bare)
                 result = OPENED | UNLOCKED
     return result
 

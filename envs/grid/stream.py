@@ -43,6 +43,14 @@ def lane_key(seed: int, lane: int) -> int:
     return mix64((mix64((seed + SEED_SALT) & MASK) + lane * GAMMA + LANE_SALT) & MASK)
 
 
+def lane_keys(seed: int, lanes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """``lane_key(seed, lane)`` for many lanes at once."""
+    z = np.uint64(mix64((seed + SEED_SALT) & MASK)) + lanes * np.uint64(GAMMA) + np.uint64(LANE_SALT)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))
+
+
 def episode_key(seed: int, lane: int, episode: int) -> int:
     """The 64-bit key of an episode's stream."""
     return mix64((lane_key(seed, lane) + episode * GAMMA + EPISODE_SALT) & MASK)

@@ -224,7 +224,8 @@ def connect_all(w: World, i: wp.int32) -> None:
     """Upstream's ``connect_all``: add unlocked doors of random colours until every room can be reached."""
     everything = (wp.int32(1) << rooms(w)) - 1
     tries = wp.int32(0)
-    while tries <= _MOST_TRIES and find_reach(w, i) != everything:
+    reach = find_reach(w, i)
+    while tries <= _MOST_TRIES and reach != everything:
         tries = tries + 1
         column = rand_int(w, i, 0, w.params[2])
         row = rand_int(w, i, 0, w.params[1])
@@ -235,5 +236,6 @@ def connect_all(w: World, i: wp.int32) -> None:
             if ((room | w.ints[i, AUX + other]) & _LOCKED_ROOM) == 0:
                 color = rand_color(w, i)
                 add_door(w, i, column, row, side, color, 0)
+                reach = find_reach(w, i)
     if tries > _MOST_TRIES:  # upstream raises RecursionError
         w.ints[i, EVENTS] = w.ints[i, EVENTS] | UNMADE

@@ -15,10 +15,10 @@ import warp as wp
 import cairn  # noqa: F401  (registers the ids)
 from cairn.envs.check import check_batch_env
 from cairn.envs.grid import layout as L
-from cairn.envs.grid import runtime, single, team, vector
-from cairn.envs.grid.engine import GridBatch, lane_keys
+from cairn.envs.grid import runtime, single, vector
+from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.state import World, below, bits, next_episode
-from cairn.envs.grid.stream import GAMMA, Stream, lane_key
+from cairn.envs.grid.stream import GAMMA, Stream, lane_key, lane_keys
 
 KEYDOOR = "MiniGrid-DoorKey-6x6-v0"
 
@@ -58,30 +58,6 @@ def test_lanes_do_not_depend_on_how_many_there_are():
     assert_same(play(small, 3, 130), everything, slice(None), slice(3))
     # The same lanes in another place: options["lanes"] names them.
     assert_same(play(small, 3, 130, first_lane=20), everything, slice(None), slice(20, 23))
-
-
-def test_threads_do_not_matter():
-    one, three = (GridBatch(KEYDOOR, 41, threads=k, max_steps=30) for k in (1, 3))
-    assert len(three._steps) == 3
-    first, second = play(one, 8, 100), play(three, 8, 100)
-    assert_same(first, second)
-    assert sum(int(row["terminated"].sum() + row["truncated"].sum()) for row in first[1:]) > 100
-
-
-def test_shares():
-    assert team.shares(10, 3) == [slice(0, 3), slice(3, 6), slice(6, 10)]
-    assert team.shares(2, 8) == [slice(0, 1), slice(1, 2)]
-    assert len(team.shares(100, None)) == 1
-    with pytest.raises(ValueError, match="threads"):
-        team.shares(10, 0)
-
-
-def test_a_thread_s_exception_is_not_lost():
-    def fail():
-        raise ArithmeticError("from a share")
-
-    with pytest.raises(ArithmeticError, match="from a share"):
-        team.run([lambda: None, fail])
 
 
 def test_state_goes_out_and_in(tmp_path):
@@ -302,21 +278,25 @@ def test_layout_is_upstreams():
         L.pack(L.BOX, L.RED, contents=box)
 
 
-def test_nothing_is_allocated_in_a_step():
-    batch = GridBatch(KEYDOOR, 64)
-    obs, _ = batch.reset(seed=0)
-    pointers = {name: leaf.data_ptr() for name, leaf in obs.items()}
-    for t in range(20):
-        obs, reward, *_ = batch.step(torch.full((64,), t % 7))
-        assert {name: leaf.data_ptr() for name, leaf in obs.items()} == pointers
-        assert reward.data_ptr() == batch._result["reward"].data_ptr()
-
-
-def test_state_is_small():
-    batch = GridBatch("MiniGrid-FourRooms-v0", 1)
-    per_cell = batch._state["cells"].element_size()
-    numbers = sum(t[0].nbytes for name, t in batch._state.items() if name != "cells")
-    assert 25 * 25 * per_cell + numbers <= 2048
+@pytest.mark.parametrize(
+    "name, kwargs",
+    [
+        ("MiniGrid-FourRooms-v0", {}),
+        ("MiniGrid-ObstructedMaze-Full-v0", {}),
+        ("MiniGrid-MultiRoom-N6-v0", {}),
+        ("MiniGrid-KeyCorridorS6R3-v0", {}),
+        ("MiniGrid-Dynamic-Obstacles-16x16-v0", {"size": 25, "n_obstacles": 64}),
+    ],
+)
+def test_state_of_a_large_level_is_small(name, kwargs):
+    """At most 2 KB for 25 x 25 cells: everything of a lane that ``state_dict`` saves."""
+    few, more = (GridBatch(name, n, **kwargs) for n in (1, 101))
+    assert few.width * few.height <= 625 and (not kwargs or few.width == 25)
+    sizes = []
+    for batch in (few, more):
+        batch.reset(seed=0)
+        sizes.append(sum(tensor.nbytes for tensor in batch.state_dict()["lanes"].values()))
+    assert sizes[1] == 101 * sizes[0] and sizes[0] <= 2048
 
 
 def test_first_start_is_quiet_and_says_what_it_compiles(tmp_path):

@@ -149,7 +149,7 @@ def test_levels(upstream):
         assert [lane.env.stream_key for lane in lanes] == [(5, i, episode) for i in rows]
         compare(snapshots, obs, info["facts"], rows, f"{upstream}, seed 5, episode {episode}")
         # What draws in mid-episode (Dynamic-Obstacles) needs the number of draws to agree as well.
-        assert batch._state["rng"][:, L.COUNTER].tolist() == [lane.env.np_random.counter for lane in lanes]
+        assert batch.arrays.state["rng"][:, L.COUNTER].tolist() == [lane.env.np_random.counter for lane in lanes]
         assert batch.missions() == [lane.env.mission for lane in lanes]
 
 

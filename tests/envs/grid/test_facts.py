@@ -108,7 +108,7 @@ def test_states_bring_their_rooms():
     second.reset(seed=2)
     _, info = second.set_state(first.get_state())
     assert torch.equal(info["facts"]["room"], first.observe()[1]["facts"]["room"])
-    assert torch.equal(second._rooms, first._rooms)
+    assert torch.equal(second.arrays.rooms, first.arrays.rooms)
 
 
 def test_contract_and_threads():

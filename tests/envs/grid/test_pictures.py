@@ -11,7 +11,7 @@ from cairn.envs.grid import layout as L
 from cairn.envs.grid import single
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.ids import GRID_IDS
-from cairn.envs.grid.pictures import Painter, _drawn
+from cairn.envs.grid.pictures import _drawn, image_shape
 
 FIRST = {single.upstream_class(name)[0].__name__: name for name in reversed(GRID_IDS)}  # one id of each class
 
@@ -27,7 +27,7 @@ def test_tiles_are_upstream_s(tile, sample):
     for k in np.random.default_rng(0).choice(len(cases), size=sample, replace=False):
         look, agent, lit = cases[k]
         theirs = Grid.render_tile(WorldObj.decode(*L.unpack(look)), agent, lit, tile).astype(np.uint8)
-        ours = tiles[(place[look] * 5 + (4 if agent is None else agent)) * 2 + lit]
+        ours = tiles[(place[look] * 5 + (4 if agent is None else agent)) * 2 + lit].reshape(tile, tile, 3)
         assert (ours == theirs).all(), (L.unpack(look), agent, lit)
 
 
@@ -93,5 +93,6 @@ def test_pictures_are_asked_for():
         batch.frame_every = 1
     with pytest.raises(RuntimeError, match="before reset"):
         GridBatch("MiniGrid-Empty-5x5-v0", 1, render_mode="rgb_array").render()
-    with pytest.raises(ValueError, match="pixels a side"):
-        Painter(5, 5, 7, 0, torch.device("cpu"))
+    for tile in (0, 257, 2.0, True):
+        with pytest.raises(ValueError, match="pixels a side"):
+            image_shape(batch, "rgb", tile)

@@ -78,7 +78,7 @@ def solved(batch, cells, position):
     if family == "redbluedoors":
         return (touched & (kind == L.DOOR) & (color == L.BLUE)).any((1, 2))
     if family == "memory":
-        numbers = batch._state["ints"].numpy()[:, L.AUX : L.AUX + 2]
+        numbers = batch.arrays.state["ints"].numpy()[:, L.AUX : L.AUX + 2]
         return here[np.arange(len(cells)), numbers[:, 1], numbers[:, 0]]
     if family == "playground":  # no mission: everything can be come to
         return (touched | ~np.isin(kind, (L.KEY, L.BALL, L.BOX, L.DOOR))).all((1, 2))
