@@ -35,6 +35,7 @@ Examples:
   cairn resume runs/doorkey                      after Ctrl-C, a crash or kill -9
   cairn eval runs/doorkey --episodes 100         how good is it on levels it has never seen?
   cairn play runs/doorkey --video play.mp4       watch it
+  cairn play cairn/MiniGrid-DoorKey-8x8-v0 --human    play it yourself, in a window
   cairn bench grid                               how fast is it on this machine?
 
 `cairn COMMAND --help` explains a command."""
@@ -121,21 +122,36 @@ def play(
     seed: int = 0,
     deterministic: bool = False,
     fps: int = 10,
+    human: bool = False,
 ) -> int:
-    """Film the agent on levels it has never seen.
+    """Film the agent on levels it has never seen; or, with --human, play a MiniGrid id yourself.
 
     Args:
-        run: The run folder, such as runs/doorkey.
+        run: The run folder, such as runs/doorkey; with --human, an id such as cairn/MiniGrid-DoorKey-8x8-v0.
         video: The MP4 to write. Left out: play.mp4 in the run folder.
         episodes: How many levels to show, one after the other.
         seed: Chooses the levels.
         deterministic: Take the likeliest action each time instead of drawing one as in training.
         fps: Steps a second.
+        human: Open a window and play with the keyboard.
     """
+    if human:
+        return _play_by_hand(run.as_posix(), seed)
     Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
     from .agents import training
 
     print(training.play(run, video, episodes=episodes, seed=seed, deterministic=deterministic, fps=fps))
+    return 0
+
+
+def _play_by_hand(name: str, seed: int) -> int:
+    from .envs.grid import human
+
+    try:
+        solved = human.play(name, seed)
+    except (ValueError, human.NoDisplay) as error:
+        raise ConfigError(str(error)) from error
+    print(f"{solved} level{'s' * (solved != 1)} solved")
     return 0
 
 

@@ -8,6 +8,7 @@ machine and the versions with its figures, and goes on where it was when it is s
 BENCHMARKS: dict[str, str] = {
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
+    "grid_exact": "the batch of MiniGrid beside upstream, step by step, for long: every id, 10^6 steps",
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
     "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",

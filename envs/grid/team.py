@@ -106,7 +106,7 @@ _SERVE = f"""
 
 @cache
 def _kernels() -> tuple[Any, Any]:
-    """The kernels ``do`` (board, table, chunks, calls, hands) and ``serve`` (board, number, patience), of one thread."""
+    """``do`` (board, table, chunks, calls, hands) and ``serve`` (board, number, patience), kernels of one thread."""
 
     @wp.func_native(_DO % _PLACES)
     def work(board: wp.uint64, table: wp.uint64, chunks: wp.int32, calls: wp.int32, hands: wp.int32) -> None: ...
