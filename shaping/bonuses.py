@@ -9,7 +9,7 @@ for wandering wanders.
 BONUSES: dict[str, str] = {
     "none": "task",
     "count": "task + 0.001*count",
-    "episodic_count": "task + 0.001*episodic_count",
+    "episodic_count": 'task + 0.002*episodic_count(mode="first")',
     "rnd": "task + 0.01*rnd",
     "noveld": "task + 0.01*noveld",
     "icm": "task + 0.001*icm",
