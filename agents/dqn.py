@@ -19,6 +19,7 @@ from ..shaping.term import ExperienceMap
 from .base import arguments
 from .defaults import OffPolicySettings
 from .off_policy import OffPolicyAlgorithm, polyak, statistics
+from .policies import BatchPolicy
 from .ppo import Number
 from .q_policies import DQNPolicy
 
@@ -70,7 +71,7 @@ class DQN(OffPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         name: DQNPolicy for name in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
     }
-    policy_base = DQNPolicy
+    policy_base: ClassVar[type[BatchPolicy]] = DQNPolicy
     actions_of = (spaces.Discrete,)
     one = OffPolicySettings(1_000_000, learning_starts=100, batch_size=32, train_freq=4, gradient_steps=1)
     policy: DQNPolicy

@@ -1,5 +1,6 @@
 """What off-policy agents share: living on a batch of environments, a replay buffer in tensors, logs, state."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -17,6 +18,7 @@ from .actions import ActionForm
 from .base import BatchAlgorithm, fetch
 from .defaults import OffPolicySettings, few_threads, resolve_off_policy
 from .noise import Noise, noise_settings
+from .policies import BatchPolicy
 from .q_policies import OffPolicyPolicy
 from .replay import Ended, ReplayBuffer, rows
 from .rollout import Infos
@@ -37,13 +39,16 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         experience: An experience map, or None.
     """
 
-    policy_base = OffPolicyPolicy
+    policy_base: ClassVar[type[BatchPolicy]] = OffPolicyPolicy
     actions_of: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     one: ClassVar[OffPolicySettings]  # defaults for one environment
     chosen = (*SETTINGS, "learning_rate", "gamma", "tau", "reward_freq")
 
     policy: OffPolicyPolicy
     replay_buffer: ReplayBuffer
+    tau: float
+    gamma: float
+    n_steps: int
 
     def __init__(self, config: dict[str, Any], env: Any, reward: Any, experience: ExperienceMap | None) -> None:
         if isinstance(reward, int | float):
@@ -400,10 +405,10 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         config["reward"] = saved["text"]
 
 
-def polyak(parameters: list[Tensor], targets: list[Tensor], tau: float) -> None:
+def polyak(parameters: Sequence[Tensor], targets: Sequence[Tensor], tau: float) -> None:
     """Move ``targets`` the share ``tau`` of the way to ``parameters``, in place and all at once."""
     with torch.no_grad():
-        torch._foreach_lerp_(targets, parameters, tau)
+        torch._foreach_lerp_(list(targets), list(parameters), tau)
 
 
 def statistics(module: torch.nn.Module) -> list[Tensor]:

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor
 from torch.nn import functional as F
 
 from ..shaping.term import ExperienceMap
 from .base import arguments
 from .defaults import OffPolicySettings
 from .off_policy import OffPolicyAlgorithm, polyak, statistics
+from .policies import BatchPolicy
 from .ppo import Number
 from .q_policies import SACPolicy
 
@@ -71,7 +71,7 @@ class SAC(OffPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         name: SACPolicy for name in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
     }
-    policy_base = SACPolicy
+    policy_base: ClassVar[type[BatchPolicy]] = SACPolicy
     one = OffPolicySettings(1_000_000, learning_starts=100, batch_size=256, train_freq=1, gradient_steps=1)
     policy: SACPolicy
 
@@ -110,7 +110,7 @@ class SAC(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         super().__init__(arguments(locals()), env, reward, experience)
-        self.ent_coef, self.target_entropy = ent_coef, target_entropy
+        self.ent_coef = ent_coef
         self.target_update_interval = target_update_interval
         self._first_temperature = _temperature(ent_coef)
         if _init_setup_model:
@@ -123,9 +123,8 @@ class SAC(OffPolicyAlgorithm):
         self._nets = list(self.critic.parameters()), list(self.critic_target.parameters())
         self._stats = statistics(self.critic), statistics(self.critic_target)
         self._of_actor = list(self.actor.parameters())
-        if self.target_entropy == "auto":
-            self.target_entropy = -float(np.prod(self.action_space.shape or ()))
-        self.target_entropy = float(self.target_entropy)
+        wanted = self._config["target_entropy"]
+        self.target_entropy = -float(np.prod(self.action_space.shape or ())) if wanted == "auto" else float(wanted)
         # The logarithm is what is learned: the temperature stays positive.
         self.log_ent_coef = torch.full((1,), self._first_temperature, device=self.device).log()
         self.ent_coef_optimizer: torch.optim.Adam | None = None
@@ -134,9 +133,6 @@ class SAC(OffPolicyAlgorithm):
             self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
         else:
             self.ent_coef_tensor = torch.tensor(float(self.ent_coef), device=self.device)
-
-    def _explore(self, obs: Any) -> Tensor:
-        return self.actor(obs)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Learn from ``gradient_steps`` minibatches, without waiting for the device."""

@@ -15,6 +15,7 @@ from ..shaping.term import ExperienceMap
 from .base import arguments
 from .defaults import OffPolicySettings
 from .off_policy import OffPolicyAlgorithm, polyak, statistics
+from .policies import BatchPolicy
 from .ppo import Number
 from .q_policies import TD3Policy
 
@@ -66,7 +67,7 @@ class TD3(OffPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         name: TD3Policy for name in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
     }
-    policy_base = TD3Policy
+    policy_base: ClassVar[type[BatchPolicy]] = TD3Policy
     one = OffPolicySettings(1_000_000, learning_starts=100, batch_size=256, train_freq=1, gradient_steps=1)
     policy: TD3Policy
 
