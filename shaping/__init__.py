@@ -32,6 +32,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "min_form": ("min_form:MinForm", "step rewards whose sum over the episode is the (soft) minimum of them"),
     "clipped": ("delta:Clipped", "min(r - eta, 0): no number of steps earns anything"),
     "delta": ("delta:Delta", "r_t - gamma r_(t+1): the return from each step is that step's reward alone"),
+    "program": ("programs.term:Program", "a reward program, written by a model or by hand, compiled and jailed"),
     "machine_reward": ("machines:MachineReward", "the reward of a reward machine over labelled facts"),
 }
 
@@ -68,6 +69,7 @@ __getattr__, __dir__, __all__ = exports(
         "Op": "term",
         "Potential": "potential",
         "PseudoCounts": "pseudo_counts",
+        "Program": "programs.term",
         "Pure": "term",
         "RE3": "re3",
         "RIDE": "ride",
