@@ -220,7 +220,7 @@ class Jail:
         self._program = None
         if not self.running:
             self.start()
-        declared, program = wire.schema(inputs), text.encode("utf-8", "replace")
+        declared, program = wire.schema(inputs), text.encode("utf-8", "surrogatepass")
         if len(declared) + len(program) > wire.MOST_TEXT:
             raise ProgramError("text", "the program and the names of its inputs are too long")
         wire.write(self._memory, wire.Header(wire.COMPILE, 0, 0, len(declared), 0), declared + program)

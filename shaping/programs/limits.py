@@ -33,7 +33,7 @@ class Limits:
     """How deep blocks, calls and expressions may stand in each other while compiling, all together."""
     trips: int = 1_000
     """Rounds of all loops together, nested ones multiplied."""
-    steps: int = 50_000
+    steps: int = 30_000
     """Expressions and statements looked at while compiling, every round of a loop counted."""
     instructions: int = 3_000
     """Operations on arrays that are left after compiling."""

@@ -44,7 +44,7 @@ from .operations import OPERATIONS
 from .parser import parse
 from .table import CONSTANTS, KINDS, PREFIXES, RESERVED, Operation, find, nearest
 from .tape import Tape, make_tape
-from .values import Array, Items, Kind, Nothing, Number, Parts, Unset, Value, Word
+from .values import Array, Items, Kind, Nothing, Number, Parts, Rows, Unset, Value, Word
 
 ENTRIES = ("compute_reward", "reward", "reward_function", "compute_dense_reward")
 _COMPONENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -79,7 +79,7 @@ class _Lowering:
         self.inputs = {i.name: i for i in inputs}
         self.constants: Names = {}
         self.calls: list[str] = []
-        self.depth = self.trips = 0
+        self.depth = self.trips = self.returned = 0
 
     def refuse(self, message: str, at: Node | None = None, layer: str = "types") -> NoReturn:
         if at is not None:
@@ -97,6 +97,7 @@ class _Lowering:
         self.build.at = entry.at
         if value is None:
             self.refuse(f"{entry.name} does not return")
+        self.build.at = self.returned
         return self.finish(entry, value)
 
     def entry(self) -> Function:
@@ -132,7 +133,12 @@ class _Lowering:
         columns = [(name, self.column(part, f"the component {name!r}")) for name, part in parts.items.items()]
         build = self.build
         inputs = list(zip(entry.parameters, build.inputs))
-        return make_tape(inputs, build.constants, build.instructions, result, columns, build.work)
+        tape = make_tape(inputs, build.constants, build.instructions, result, columns, build.work)
+        if tape.live > self.limits.live:
+            self.refuse(
+                f"the arrays of one row hold {tape.live} numbers at once; at most {self.limits.live}", layer="budget"
+            )
+        return tape
 
     def column(self, value: Value, what: str) -> Array:
         """One float32 number for each row, in an array that is nobody else's."""
@@ -180,6 +186,7 @@ class _Lowering:
             self.store(statement, names)
         elif isinstance(statement, Return):
             value = self.value(statement.value, names)
+            self.returned = statement.at if not self.calls else self.returned
         elif isinstance(statement, If):
             self.branch(statement, names)
         elif isinstance(statement, For):

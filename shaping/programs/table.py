@@ -64,6 +64,8 @@ class Operation:
         """
         known = [name for name, _ in self.parameters]
         if self.parameters and self.parameters[-1][0] == "more":
+            if names and len(args) == 1 and f"a{self.name}" in OPERATIONS:
+                return OPERATIONS[f"a{self.name}"].call(build, args, names, values)  # max(x, dim=-1)
             if names:
                 build.refuse(f"{self.name} has no argument {names[0]!r}")
             return self.rule(build, *args)

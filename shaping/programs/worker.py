@@ -58,7 +58,7 @@ class Worker:
         """Compile; answer with the inputs that are read, and the components' names."""
         self.tape = self.views = None
         declared = wire.read_schema(text[: header.number])
-        tape = compile_program(text[header.number :].decode("utf-8"), declared)
+        tape = compile_program(text[header.number :].decode("utf-8", "surrogatepass"), declared)
         by_name = {i.name: i for i in declared}
         self.inputs = [by_name[name] for name, _ in tape.inputs]
         used = ",".join(i.name for i in self.inputs)

@@ -98,6 +98,20 @@ def made() -> list[Attack]:
         Attack("10_exhaustion", "components that double, merged", "budget",
                head + "    x = {'a': 1}\n    y = {'a': 2}\n" + "    x = {'a': x, 'b': x}\n    y = {'a': y, 'b': y}\n" * 40
                + "    if carrying:\n        x = y\n    return distance\n"),
+        Attack("10_exhaustion", "many large arrays held at once", "budget",
+               "def reward(qpos):\n    a = cat([qpos, qpos, qpos, qpos, qpos, qpos, qpos, qpos], dim=-1)\n"
+               "    b = a[:, :, None, None] * a[:, None, :, None] * a[:, None, None, :]\n"
+               + "".join(f"    b{i} = sin(b) + {i}\n" for i in range(12)) + "    total = 0.0\n"
+               + "".join(f"    total = total + sum(b{i} * b, dim=(1, 2, 3))\n" for i in reversed(range(12)))
+               + "    return total\n"),
+        Attack("10_exhaustion", "deep expressions in functions in functions", "budget",
+               "".join(f"def f{i}(x):\n    return " + "abs(" * 30 + (f"f{i - 1}(x)" if i else "x") + ")" * 30 + "\n"
+                       for i in range(7)) + "def reward(distance):\n    return f6(distance)\n"),
+        Attack("10_exhaustion", "functions that call each other down", "budget",
+               "".join(f"def f{i}(x):\n    return " + (f"f{i - 1}(x)" if i else "x") + "\n" for i in range(12))
+               + "def reward(distance):\n    return f11(distance)\n"),
+        Attack("10_exhaustion", "much arithmetic of constants", "budget",
+               head + "    n = 0\n    for i in range(900):\n" + "        n = i * 2 + 3\n" * 20 + "    return distance + n\n"),
         Attack("09_letters", "a null byte", "text", HEAD + "dist\0ance\n"),
         Attack("09_letters", "a tab", "text", "def reward(distance):\n\treturn distance\n"),
         Attack("09_letters", "a form feed", "text", "def reward(distance):\n    \fx = 1\n    return distance\n"),
