@@ -91,7 +91,8 @@ def _close_all_but(kept: set[int]) -> None:
     sys.stdin = sys.stdout = sys.stderr = None
     last = 0
     for fd in sorted(kept):
-        os.closerange(last, fd)
+        if fd > last:  # closerange(0, 0) closes everything: its end wraps around
+            os.closerange(last, fd)
         last = fd + 1
     os.closerange(last, max(last, 65536))
 

@@ -1,7 +1,8 @@
 """The attack corpus: programs in text files, each with what must become of it.
 
-A line ``expected | expression`` stands for a program that returns the expression; ``== expected | title`` begins a whole
-one. What is expected: the layer that refuses it ("text", "syntax", "types", "budget"), "behaviour:<problem>", or "runs".
+A line ``expected | expression`` stands for a program that returns the expression; ``== expected | title`` begins a
+whole one. What is expected: the layer that refuses it ("text", "syntax", "types", "budget"), "behaviour:<problem>", or
+"runs".
 """
 
 from pathlib import Path
@@ -81,11 +82,14 @@ def made() -> list[Attack]:
         Attack("10_exhaustion", "a long line", "text", head + "    return distance" + " + 1" * 200 + "\n"),
         Attack("10_exhaustion", "many words", "budget", head + "    x = 1,1,1,1,1,1,1,1,1\n" * 700 + "    return 1\n"),
         Attack("10_exhaustion", "a long number", "text", head + "    return 1" + "0" * 300 + "\n"),
-        Attack("10_exhaustion", "many parameters", "budget", "def reward(" + ",\n".join(f"a{i}" for i in range(90)) + "):\n  return 1\n"),
+        Attack("10_exhaustion", "many parameters", "budget",
+               "def reward(" + ",\n".join(f"a{i}" for i in range(90)) + "):\n  return 1\n"),
         Attack("10_exhaustion", "many operations", "budget",
-               head + "    x = distance\n    for i in range(900):\n        x = x * i + sin(x) * i + cos(x) + i\n    return x\n"),
+               head + "    x = distance\n    for i in range(900):\n        x = x * i + sin(x) * i + cos(x) + i\n"
+               + "    return x\n"),
         Attack("10_exhaustion", "constants that grow by doubling", "budget",
-               head + "    x = (1, 1)\n" + "    x = (x, x)\n" * 40 + "    for a in x:\n        distance = distance + sum(a)\n"
+               head + "    x = (1, 1)\n" + "    x = (x, x)\n" * 40 + "    for a in x:\n"
+               + "        distance = distance + sum(a)\n"
                + "    return distance\n"),
         Attack("10_exhaustion", "tuples that double, merged", "budget",
                head + "    x = (1, 1)\n    y = (1, 2)\n" + "    x = (x, x)\n    y = (y, y)\n" * 40
@@ -96,7 +100,8 @@ def made() -> list[Attack]:
         Attack("10_exhaustion", "tuples that double, as an array", "budget",
                head + "    x = (1, 1)\n" + "    x = (x, x)\n" * 40 + "    return distance + sum(tensor(x))\n"),
         Attack("10_exhaustion", "components that double, merged", "budget",
-               head + "    x = {'a': 1}\n    y = {'a': 2}\n" + "    x = {'a': x, 'b': x}\n    y = {'a': y, 'b': y}\n" * 40
+               head + "    x = {'a': 1}\n    y = {'a': 2}\n" + "    x = {'a': x, 'b': x}\n"
+               "    y = {'a': y, 'b': y}\n" * 40
                + "    if carrying:\n        x = y\n    return distance\n"),
         Attack("10_exhaustion", "many large arrays held at once", "budget",
                "def reward(qpos):\n    a = cat([qpos, qpos, qpos, qpos, qpos, qpos, qpos, qpos], dim=-1)\n"
@@ -111,7 +116,8 @@ def made() -> list[Attack]:
                "".join(f"def f{i}(x):\n    return " + (f"f{i - 1}(x)" if i else "x") + "\n" for i in range(12))
                + "def reward(distance):\n    return f11(distance)\n"),
         Attack("10_exhaustion", "much arithmetic of constants", "budget",
-               head + "    n = 0\n    for i in range(900):\n" + "        n = i * 2 + 3\n" * 20 + "    return distance + n\n"),
+               head + "    n = 0\n    for i in range(900):\n" + "        n = i * 2 + 3\n" * 20
+               + "    return distance + n\n"),
         Attack("09_letters", "a null byte", "text", HEAD + "dist\0ance\n"),
         Attack("09_letters", "a tab", "text", "def reward(distance):\n\treturn distance\n"),
         Attack("09_letters", "a form feed", "text", "def reward(distance):\n    \fx = 1\n    return distance\n"),
