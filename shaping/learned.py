@@ -63,7 +63,7 @@ class Learned(Pure):
     def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row, 0 before the warm-up is over."""
         out = torch.zeros(x.shape, device=x.device)
-        if self.updates < self.warmup:
+        if self.updates < self.warmup or not bool(x.valid.any()):
             return out
         value = self.raw(valid_rows(x))
         return out.masked_scatter(x.valid, value / self.unit() if self.normalised else value)
