@@ -129,7 +129,7 @@ class Loop(BaseCallback):
             return False
         goal, training = self.config.stop_success, self.model.recent().get("rollout/success_rate")  # type: ignore[attr-defined]
         if self.config.eval_every is None and goal is not None and training is not None:
-            return training >= goal - 0.1
+            return bool(training >= goal - 0.1)
         return True
 
     def _ends(self, step: int) -> str | None:

@@ -78,8 +78,9 @@ class Noise:
         drawn = torch.randn(self.lanes, self.width, device=self.device)
         if not self.walks:
             return self.mean + self.sigma * drawn
-        self.at = self.at + self.theta * (self.mean - self.at) * self.dt + self.sigma * self.dt**0.5 * drawn
-        return self.at
+        # In place: what was made in inference mode could not be written to at an episode's end.
+        moved = self.at + self.theta * (self.mean - self.at) * self.dt + self.sigma * self.dt**0.5 * drawn
+        return self.at.copy_(moved).clone()
 
     def reset(self, lanes: Tensor) -> None:
         """Begin anew in ``lanes``, int64 ``[E]``."""

@@ -18,7 +18,6 @@ from .actions import ActionForm
 from .base import BatchAlgorithm, fetch
 from .defaults import OffPolicySettings, few_threads, resolve_off_policy
 from .noise import Noise, noise_settings
-from .policies import BatchPolicy
 from .q_policies import OffPolicyPolicy
 from .replay import Ended, ReplayBuffer, rows
 from .rollout import Infos
@@ -39,7 +38,6 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         experience: An experience map, or None.
     """
 
-    policy_base: ClassVar[type[BatchPolicy]] = OffPolicyPolicy
     actions_of: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     one: ClassVar[OffPolicySettings]  # defaults for one environment
     chosen = (*SETTINGS, "learning_rate", "gamma", "tau", "reward_freq")
@@ -60,7 +58,8 @@ class OffPolicyAlgorithm(BatchAlgorithm):
                 f"{type(self).__name__} keeps its transitions in tensors and takes no replay_buffer_class; rewards are "
                 "changed by reward=, transitions added by experience="
             )
-        config["action_noise"] = noise_settings(config.get("action_noise"))
+        if "action_noise" in config:
+            config["action_noise"] = noise_settings(config["action_noise"])
         super().__init__(config, env)
         for name in ("tau", "gamma", "n_steps"):
             setattr(self, name, config[name])
@@ -75,7 +74,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         self.reward: Reward | None = None if reward is None else as_reward(reward)
         self.experience = experience
         self.seat: ReplaySeat | None = None
-        self.action_noise: Noise | None = None
+        self.action_noise: Noise | None = None  # type: ignore[assignment]
         self._losses: dict[str, Tensor] = {}
         self._rate = 0.0
         self._pending = False  # steps were lived that wait for their update
@@ -147,7 +146,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
             self.observation_space, self.action_space, self.buffer_size, self.n_envs, self.device,
             n_steps=self.n_steps, gamma=self.gamma, seed=seed, seat=self.seat,
         )  # fmt: skip
-        noise = self._config["action_noise"]
+        noise = self._config.get("action_noise")
         if noise is not None:
             self.action_noise = Noise(noise, self.n_envs, self.replay_buffer.form.width, self.device)
         self._last_obs = None
@@ -229,7 +228,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         self.replay_buffer.begin(obs, info)
         self._last_obs = self.replay_buffer.now()
 
-    def collect_rollouts(self, callback: BaseCallback, log_interval: int | None = None) -> bool:  # type: ignore[override]
+    def collect_rollouts(self, callback: BaseCallback, log_interval: int | None = None) -> bool:
         """Live ``train_freq`` steps in every environment; False if told to stop."""
         batch, replay = self.batch, self.replay_buffer
         assert batch is not None

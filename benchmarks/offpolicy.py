@@ -149,12 +149,12 @@ def learn(names: Sequence[str], libraries: Sequence[str], seeds: int) -> None:
         for library in LIBRARIES:
             rows = [row for row in cells.rows() if row["task"] == name and row["library"] == library]
             if rows:
-                final, reach, cpu = (
+                final, reach, times = (
                     [float(row[key]) for row in rows] for key in ("final", "steps_to_goal", "cpu_seconds")
                 )
                 (a, b), (c, d) = interval(final), interval(reach)
                 lines.append(f"| {name} | {library} | {len(rows)} | {iqm(final):.1f} | {a:.1f} to {b:.1f} | "
-                             f"{iqm(reach):,.0f} | {c:,.0f} to {d:,.0f} | {iqm(cpu):.0f} |")  # fmt: skip
+                             f"{iqm(reach):,.0f} | {c:,.0f} to {d:,.0f} | {iqm(times):.0f} |")  # fmt: skip
     report("learning.md", lines)
 
 
@@ -196,7 +196,7 @@ def speed(rounds: int, seconds: float) -> None:
 
 def _theirs(algorithm: str, env: str, lanes: int, options: dict[str, Any]) -> Any:
     batch = env.startswith("cairn/")
-    venv = as_sb3(gym.make_vec(env, num_envs=lanes)) if batch else make_vec_env(env, lanes)  # type: ignore[arg-type]
+    venv = as_sb3(gym.make_vec(env, num_envs=lanes)) if batch else make_vec_env(env, lanes)
     return getattr(sb3, algorithm)("MlpPolicy", venv, **deepcopy(options))
 
 

@@ -84,7 +84,7 @@ def test_any_environment(make: Callable[[], Any]) -> None:
 )
 def test_mistakes_are_named(cls: Any, arguments: dict[str, Any], hint: str) -> None:
     given = {"policy": "MlpPolicy", "env": poles(2), **SMALL, **arguments}
-    if "RND" in repr(arguments.get("reward")) or "discount" in hint:
+    if "reward" in arguments:
         given["gamma"] = 0.9
     with pytest.raises((ValueError, TypeError), match=hint):
         cls(**given)
@@ -243,8 +243,8 @@ def test_n_steps_and_counterfactuals_exclude_each_other() -> None:
 RUNS: dict[str, Callable[[], Any]] = {
     "dqn": lambda: DQN("MlpPolicy", poles(3), learning_rate=Linear(1e-3), target_update_interval=40, **SMALL),
     "one": lambda: DQN("MlpPolicy", poles(1), n_steps=3, train_freq=[1, "episode"], gradient_steps=-1, **SMALL),
-    "reward": lambda: DQN("MlpPolicy", poles(3), Task() + 0.1 * EpisodicCount() + 0.1 * RND(gamma=None), reward_freq=7,
-                          **SMALL),
+    "reward": lambda: DQN("MlpPolicy", poles(3), Task() + 0.1 * EpisodicCount() + 0.1 * RND().into("main"),
+                          reward_freq=7, **SMALL),
     "minigrid": lambda: DQN("MlpPolicy", gym.make_vec(EMPTY, num_envs=2), "task + gated(episodic_count, 0.5)", **SMALL),
     "crm": lambda: DQN("MlpPolicy", from_gymnasium(line, 2), experience=CounterfactualMachine(there_and_back()),
                        **SMALL),
@@ -310,10 +310,12 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     obs = model.observation_space.sample()
     assert np.array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
     again = type(model).load(tmp_path / "model", env=model.batch)
-    assert again.learn(60)._n_updates > 0 and again._config["action_noise"] == model._config["action_noise"]
+    assert again.learn(60)._n_updates > 0 and again._config.get("action_noise") == model._config.get("action_noise")
 
 
 def _plain(tree: Any) -> Any:
+    if isinstance(tree, list | tuple):
+        return [_plain(v) for v in tree]
     return {str(k): _plain(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
 
 
@@ -330,9 +332,12 @@ AGENT = {"learning_starts": 20, "batch_size": 8, "buffer_size": 300, "policy_kwa
 
 @pytest.mark.parametrize(("agent", "env"), [("dqn", EMPTY), ("sac", "Pendulum-v1"), ("td3", "Pendulum-v1")])
 def test_a_run_goes_on_to_the_same_bits(agent: str, env: str, tmp_path: Path) -> None:
-    noise = {"action_noise": 0.1} if agent == "td3" else {}
-    config = TrainConfig(env=env, agent=agent, steps=400, num_envs=2, agent_args={**AGENT, **noise}, threads=1,
-                         env_args={"max_episode_steps": 21} if env != EMPTY else {})  # fmt: skip
+    # A schedule would follow the number of steps asked for, which differs between the two.
+    noise: dict[str, dict[str, Any]] = {"td3": {"action_noise": 0.1}, "dqn": {"exploration_initial_eps": 0.05}}
+    config = TrainConfig(
+        env=env, agent=agent, steps=400, num_envs=2, agent_args={**AGENT, **noise.get(agent, {})}, threads=1,
+        env_args={"max_episode_steps": 21},
+    )  # fmt: skip
     train(replace(config, run=str(tmp_path / "whole")))
     train(replace(config, run=str(tmp_path / "cut"), steps=222))
     torch.rand(17)
