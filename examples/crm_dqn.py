@@ -22,11 +22,13 @@ class Corridor(gym.Env[Any, Any]):
     action_space = spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin in the middle."""
         super().reset(seed=seed)
         self.cell = LAST // 2
         return np.array([self.cell / LAST], np.float32), {"facts": {"cell": self.cell}}
 
     def step(self, action: int) -> Any:
+        """Move left (0) or right (1)."""
         self.cell = min(max(self.cell + 2 * int(action) - 1, 0), LAST)
         return np.array([self.cell / LAST], np.float32), 0.0, False, False, {"facts": {"cell": self.cell}}
 
