@@ -134,8 +134,8 @@ class CpuEngine:
             model = self.models[lane]
             mujoco.mj_setState(model, data, self._rows[lane], _STATE)
             data.qvel.clip(-limit, limit, out=data.qvel)
-            # Upstream's set_state does this: it is where the solver's warm start comes from. In 18,000 steps of the point
-            # nothing depended on it, but that is a property of walls along the axes, not of the engine.
+            # As upstream: the solver starts warm from it. In 18,000 steps of the point nothing depended on it, but that
+            # is a property of walls along the axes, not of the engine.
             mujoco.mj_forward(model, data)
             data.ctrl[:] = ctrl[lane]
             mujoco.mj_step(model, data, self.substeps)
