@@ -95,8 +95,9 @@ def _loop(env: gym.Env[Any, Any], pygame: Any, seed: int) -> int:
             _, reward, terminated, truncated, _ = env.step(KEYS[key])
             ended = terminated or truncated
             if ended:
-                print("out of time" if not terminated else f"solved, reward {reward:.2f}" if reward > 0 else "failed")
-                solved += terminated and float(reward) > 0
+                won = terminated and float(reward) > 0
+                print(f"solved, reward {reward:.2f}" if won else "failed" if terminated else "out of time")
+                solved += won
         if ended:
             observation, _ = env.reset()
             print(f"mission: {observation['mission']}", flush=True)
