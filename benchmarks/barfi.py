@@ -1,9 +1,9 @@
 """BARFI against the task alone, the plain sum and a potential, with a hint that helps and one that misleads.
 
 A grid where the goal pays 1 and ends the episode. The good hint pays for steps towards the goal; the misleading one
-pays for each step that ends in a corner near the start, where an agent that adds it up stays. Each method learns by the same
-REINFORCE on tables, with the same steps and the same decay; the potential's phi is the hint's idea as a function of the
-state (minus the distance; the corner's payment). Ten seeds learn side by side, each on its own lanes.
+pays for each step that ends in a corner near the start, where an agent that adds it up stays. Each method learns by
+the same REINFORCE on tables, with the same steps and the same decay; the potential's phi is the hint's idea as a
+function of the state (minus the distance; the corner's payment). Ten seeds learn side by side, on lanes of their own.
 
     cairn bench barfi            # or: python benchmarks/barfi.py; a few minutes; goes on where it was stopped
 """

@@ -12,8 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from ..envs.spaces import flatten, kind
-from .networks import Encoder, mlp, parts_of, pick
+from .networks import Encoder, mlp, parts_of, plain
 from .ops import as_term
 from .stretch import Stretch
 from .term import Addend, Pure, Term, World
@@ -117,19 +116,11 @@ class _Network(nn.Module):
 
     def forward(self, x: Stretch) -> Tensor:
         """``[B, 3]``."""
-        leaves = [_numbers(pick(x.obs, path), space) for path, space in self.parts.items()]
-        out: Tensor = self.head(self.body(leaves)).reshape(len(x.valid), -1, 3)
+        out: Tensor = self.head(self.body(plain(self.parts, x.obs))).reshape(len(x.valid), -1, 3)
         if not self.actions:
             return out[:, 0]
         assert isinstance(x.action, Tensor)
         return out[torch.arange(len(out), device=out.device), x.action.long() - self.first]
-
-
-def _numbers(leaf: Tensor, space: gym.Space[Any]) -> Tensor:
-    """A part of an observation as ``Encoder`` takes it, without statistics: scoring has no side effect."""
-    if kind(space) == "symbols":
-        return leaf
-    return leaf.float() / 255 if kind(space) == "pixels" else flatten(space, leaf)
 
 
 class Implicit(NamedTuple):

@@ -121,7 +121,7 @@ class EpisodicCount(_Keyed, Stream):
     Keys are hashed to 64 bits: two states of a million in one run are taken for one with a chance of about 3e-8.
     """
 
-    memory = ("epoch", "table")
+    memory: tuple[str, ...] = ("epoch", "table")
 
     def __init__(self, key: str | Sequence[str] | Callable[[Any], Tensor] | None = None, mode: str = "sqrt") -> None:
         if mode not in ("sqrt", "first"):

@@ -183,6 +183,17 @@ def pick(tree: Tree, path: Path) -> Tensor:
     return tree
 
 
+def plain(parts: Mapping[Path, gym.Space[Any]], tree: Tree) -> list[Tensor]:
+    """A batch ``[B, ...]`` as ``Encoder`` takes it, without statistics: pixels in [0, 1], numbers as they are."""
+
+    def leaf(value: Tensor, space: gym.Space[Any]) -> Tensor:
+        if isinstance(space, Symbols):
+            return value
+        return value.float() / 255 if kind(space) == "pixels" else flatten(space, value)
+
+    return [leaf(pick(tree, path), space) for path, space in parts.items()]
+
+
 class Moments:
     """Running mean and variance of rows ``[B, *shape]``, merged batch by batch (Chan et al. 1979), in float64."""
 

@@ -77,7 +77,7 @@ class ValuePotential(Remembered):
         if self.updates < self.warmup or not bool(x.valid.any()):
             return out
         assert self.network is not None and self.whitening is not None
-        return out.masked_scatter(x.valid, self.network(self.whitening(_rows(x, obs)))[:, 0])
+        return out.masked_scatter(x.valid, self.network(self.whitening(rows_of(x, obs)))[:, 0])
 
     def update(self, source: Source, step: int) -> dict[str, Tensor]:
         """Fit V to ``r + gamma V(s')``, the bootstrap held fixed in each pass, and left out where the task ended."""
@@ -86,7 +86,7 @@ class ValuePotential(Remembered):
         rows = int(x.valid.sum())
         if not rows:
             return {}
-        obs, after = _rows(x, x.obs), _rows(x, x.next_obs)
+        obs, after = rows_of(x, x.obs), rows_of(x, x.next_obs)
         reward, ends = x.reward[x.valid], x.terminated[x.valid]
         with torch.no_grad():
             self.whitening.learn(after)
@@ -110,7 +110,7 @@ class ValuePotential(Remembered):
         return [cls(warmup=0, hidden=16)]
 
 
-def _rows(x: Stretch, tree: Any) -> Any:
+def rows_of(x: Stretch, tree: Any) -> Any:
     """The valid rows of one of the stretch's columns, flat."""
     lead = len(x.rows)
     return tree_map(lambda v: v.reshape(-1, *v.shape[lead:])[x.valid.flatten()], tree)
