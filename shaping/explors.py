@@ -84,8 +84,8 @@ class SelfReward(Pure):
 
     ``update`` ascends the mean of ``pi(a|s) (G - V(s)) (R_phi(s, a) - E_b R_phi(s, b))`` over the last episodes,
     G being the task's discounted return from there and V a critic that is fitted to it: it pays for what was better
-    than expected. ``R_phi`` is ``scale * tanh`` of a network, 0 for the first ``warmup`` updates (the paper waits for 5,000
-    episodes). Needs a seat that has the policy (``cairn.agents.PPO``) and one numbered action.
+    than expected. ``R_phi`` is ``scale * tanh`` of a network, 0 for the first ``warmup`` updates (the paper waits for
+    5,000 episodes). Needs a seat that has the policy (``cairn.agents.PPO``) and one numbered action.
 
     Args:
         scale: The most it pays.
