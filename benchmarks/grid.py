@@ -265,9 +265,9 @@ def _measure_cell(
     if given.no_peers:
         return
     if lanes == 1:
-        add("minigrid", "", lambda: minigrid_single(upstream, seconds, end))
+        add("minigrid", version("minigrid"), lambda: minigrid_single(upstream, seconds, end))
     elif lanes <= SYNC_UP_TO:
-        add("minigrid, SyncVectorEnv", "", lambda: minigrid_sync(upstream, lanes, seconds, end))
+        add("minigrid, SyncVectorEnv", version("minigrid"), lambda: minigrid_sync(upstream, lanes, seconds, end))
     for peer, python in pythons.items():
         if not python or upstream not in HAS[peer] or peer in absent:
             continue
