@@ -38,6 +38,21 @@ def plan_of(upstream: str, **kwargs: Any) -> tuple[gym.Env[Any, Any], Family | N
     return example, family, plan
 
 
+def _find_device(device: torch.device | str) -> torch.device:
+    """The device as its tensors name it ("cuda" is "cuda:0").
+
+    Raises:
+        ValueError: If the engine does not run on it, or it is not there.
+    """
+    try:
+        where = torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device={str(device)!r} is not there: {error}") from error
+    if where.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={str(device)!r}: the grid engine runs on 'cpu' and on 'cuda'")
+    return where
+
+
 class GridBatch(StateInOut, BatchEnv):
     """N MiniGrid environments of one id, stepped by the native engine.
 
@@ -72,7 +87,7 @@ class GridBatch(StateInOut, BatchEnv):
 
     Raises:
         ValueError: If the engine does not have this id, or not with these arguments (``make_vec`` bridges it), or if
-            the levels do not fit.
+            the levels do not fit, or the device is not there.
     """
 
     keyed = True
@@ -99,7 +114,7 @@ class GridBatch(StateInOut, BatchEnv):
         self.width, self.height, self.view = int(env.width), int(env.height), int(env.agent_view_size)
         self.highlight = bool(env.highlight)
         cap = int(env.max_steps) if max_episode_steps is None else min(int(env.max_steps), max_episode_steps)
-        where = torch.empty(0, device=device).device  # as tensors on it name it: "cuda" is "cuda:0"
+        where = _find_device(device)
         super().__init__(
             num_envs,
             declare(env.observation_space, symbols=True),

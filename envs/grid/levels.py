@@ -212,9 +212,9 @@ class LevelSet:
         maker = type(batch)(batch.upstream, len(keys), device=batch.device, **self._kwargs)
         maker.begin(keys)
         state = maker.get_state()["lanes"]
-        ints = state["ints"].clone()
-        ints[:, L.EPISODE] = 0
-        return Levels(batch.world, state["cells"], ints, state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous())
+        return Levels(
+            batch.world, state["cells"], state["ints"], state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous()
+        )
 
     def _check(self, made: Levels) -> None:
         batch = self._batch

@@ -117,6 +117,14 @@ def test_damaged_states_are_refused_before_anything_changes():
     [
         torch.tensor([0, 1, 7]),
         torch.tensor([0, -1, 2]),
+        torch.tensor([0, 1, 2**32]),  # 0 in 32 bits
+        torch.tensor([0, 1, -(2**62)]),
+        torch.tensor([0, 7, 2], dtype=torch.int32),
+        np.array([0, 7, 2]),
+        [0, 1, 7],
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, dtype=torch.int64, device="meta"),
+        torch.tensor(0),
         torch.tensor([0, 1]),
         torch.tensor([[0, 1, 2]]),
         torch.tensor([0.0, 1.0, 2.0]),
@@ -128,8 +136,10 @@ def test_bad_actions_change_nothing(actions):
     batch = GridBatch(KEYDOOR, 3)
     batch.reset(seed=0)
     before = batch.state_dict()["lanes"]
+    image = batch.observe()[0]["image"].clone()
     with pytest.raises(ValueError, match="action"):
         batch.step(actions)
+    assert torch.equal(batch.observe()[0]["image"], image)
     for name, tensor in batch.state_dict()["lanes"].items():
         assert torch.equal(tensor, before[name])
 
@@ -142,9 +152,27 @@ def test_numpy_and_lists_are_actions_too():
         assert torch.equal(batch.step(actions)[0]["direction"], (before + 1) % 4)
 
 
+def test_a_batch_goes_on_after_a_bad_action():
+    batch, other = GridBatch(KEYDOOR, 3), GridBatch(KEYDOOR, 3)
+    for one in (batch, other):
+        one.reset(seed=0)
+    with pytest.raises(ValueError, match="lane 2 is 9"):
+        batch.step(torch.tensor([1, 1, 9]))
+    assert torch.equal(batch.step(torch.tensor([1, 1, 1]))[0]["image"], other.step(torch.tensor([1, 1, 1]))[0]["image"])
+
+
 def test_bad_calls():
-    with pytest.raises(ValueError, match="at least 1"):
-        vector.make_vec(KEYDOOR, 0)
+    for make in (vector.make_vec, GridBatch, lambda name, n: gym.make_vec(f"cairn/{name}", num_envs=n)):
+        for n in (0, -1):
+            with pytest.raises(ValueError, match="at least (1|one)"):
+                make(KEYDOOR, n)
+    with pytest.raises(gym.error.NameNotFound):
+        gym.make_vec("cairn/MiniGrid-Nowhere-v0", num_envs=2)
+    with pytest.raises(gym.error.NameNotFound, match="WFC"):
+        vector.make_vec("MiniGrid-WFC-MazeSimple-v0", 2)
+    for device, why in (("cuda:99", "is not there"), ("meta", "runs on"), ("nowhere", "is not there")):
+        with pytest.raises(ValueError, match=why):
+            GridBatch(KEYDOOR, 2, device=device)
     with pytest.raises(ValueError, match="max_episode_steps"):
         vector.make_vec(KEYDOOR, 1, max_episode_steps=0)
     with pytest.raises(gym.error.NameNotFound):

@@ -56,7 +56,15 @@ def state_of(facts, lane):
 
 
 @pytest.mark.parametrize(
-    "name", ["MiniGrid-DoorKey-5x5-v0", "MiniGrid-LockedRoom-v0", "MiniGrid-FourRooms-v0", "MiniGrid-PutNear-6x6-N2-v0"]
+    "name",
+    [
+        "MiniGrid-DoorKey-5x5-v0",
+        "MiniGrid-LockedRoom-v0",
+        "MiniGrid-FourRooms-v0",
+        "MiniGrid-PutNear-6x6-N2-v0",
+        "MiniGrid-KeyCorridorS3R3-v0",  # several doors of a colour
+        "MiniGrid-MultiRoom-N4-S5-v1",  # rooms elsewhere in every level
+    ],
 )
 def test_facts_are_upstream_s(name):
     lanes = 4
@@ -99,6 +107,49 @@ def test_a_hash_belongs_to_the_state_alone():
     state = first.get_state(1)
     _, info = first.set_state(state, 0)
     assert info["facts"]["hash"].tolist() == [int(before[1])] * 2
+
+
+def test_a_hash_is_of_every_part_of_the_state():
+    batch = GridBatch("MiniGrid-Fetch-8x8-N3-v0", 1, facts=["hash"])
+    batch.reset(seed=1)
+    state = batch.get_state()
+    hashes = {int(batch.observe()[1]["facts"]["hash"][0])}
+    box = L.pack(L.BOX, L.RED)
+    for name, column, value in [
+        ("ints", L.X, 1),
+        ("ints", L.Y, 1),
+        ("ints", L.DIR, (int(state["lanes"]["ints"][0, L.DIR]) + 1) % 4),
+        ("ints", L.CARRYING, L.pack(L.KEY, L.RED)),
+        ("ints", L.CARRYING, L.pack(L.KEY, L.BLUE)),
+        ("ints", L.CARRYING, L.pack(L.BOX, L.RED, contents=L.pack(L.KEY, L.BLUE))),
+        ("ints", L.MISSION, (int(state["lanes"]["ints"][0, L.MISSION]) + 1) % 12),
+        ("cells", 9, box),
+        ("cells", 10, box),
+        ("cells", 10, L.pack(L.BOX, L.RED, contents=L.pack(L.KEY, L.BLUE))),
+    ]:
+        changed = {part: tensor.clone() for part, tensor in state["lanes"].items()}
+        different = int(changed[name][0, column]) != value
+        changed[name][0, column] = value
+        _, info = batch.set_state({**state, "lanes": changed})
+        assert (int(info["facts"]["hash"][0]) not in hashes) == different
+        hashes.add(int(info["facts"]["hash"][0]))
+    for column in (L.STEPS, L.EPISODE, L.EVENTS):
+        changed = {part: tensor.clone() for part, tensor in state["lanes"].items()}
+        changed["ints"][0, column] = 3
+        changed["rng"] += 1
+        assert int(batch.set_state({**state, "lanes": changed})[1]["facts"]["hash"][0]) in hashes
+
+
+def test_rooms_end_at_the_edge_of_the_grid():
+    """No level of upstream's is open there, but a state that was made by hand may be."""
+    batch = GridBatch("MiniGrid-Empty-5x5-v0", 1, facts=["room"])
+    batch.reset(seed=0)
+    state = batch.get_state()
+    state["lanes"]["cells"][:] = L.EMPTY_CELL
+    state["lanes"]["cells"].view(5, 5)[:, 2] = L.WALL_CELL
+    for x, room in ((0, 0), (1, 0), (3, 1), (4, 1)):
+        state["lanes"]["ints"][0, L.X] = x
+        assert int(batch.set_state(state)[1]["facts"]["room"][0]) == room
 
 
 def test_states_bring_their_rooms():

@@ -9,6 +9,7 @@ import cairn  # noqa: F401  (registers the ids)
 from cairn.envs.check import check_batch_env
 from cairn.envs.grid import layout as L
 from cairn.envs.grid import single
+from cairn.envs.grid.beside import Wanderer
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.ids import GRID_IDS
 from cairn.envs.grid.levels import Levels, upstream
@@ -157,6 +158,18 @@ def test_levels_that_do_not_fit_are_refused(tmp_path):
         Levels.load(tmp_path / "short")
 
 
+def test_an_episode_of_a_set_begins_at_its_first_step():
+    """Whatever the arrays say: the rest of a level is taken as it is."""
+    levels = GridBatch(KEYDOOR, 1, levels=[(4, 2, 3)]).levels
+    levels.ints[:, L.STEPS] = 9
+    levels.ints[:, L.CARRYING] = L.pack(L.KEY, L.YELLOW)
+    batch = GridBatch(KEYDOOR, 2, levels=levels)
+    _, info = batch.reset(seed=0)
+    assert info["facts"]["steps"].tolist() == [0, 0]
+    assert info["facts"]["carrying"].tolist() == [[L.KEY, L.YELLOW]] * 2
+    assert batch.arrays.state["ints"][:, L.EPISODE].tolist() == [0, 0]  # the lane's own, not the level's 3
+
+
 def test_a_set_does_not_change_with_its_arrays():
     levels = GridBatch(KEYDOOR, 1, levels=[1]).levels
     batch = GridBatch(KEYDOOR, 1, levels=levels)
@@ -226,12 +239,45 @@ def test_a_live_environment_comes_in(name):
     for part, tensor in batch.get_state(0)["lanes"].items():
         assert torch.equal(tensor, before[part])
     if "Dynamic" in name:
+        for _ in range(20):  # turning ends no episode, so this is the imported one, and what moves in it moves alike
+            batch.step(torch.zeros(3, dtype=torch.int64))
+            keyed.step(0)
+            assert_level(batch, 2, keyed)
         lockstep(batch, [2], [keyed], 80, rng, True)
     else:
         state = batch.get_state()
         lockstep(batch, [2], [keyed], 80, rng, True)
         batch.set_state(state)
         lockstep(batch, [1], [plain], 80, rng, False)
+
+
+@pytest.mark.parametrize("name", FIRST.values())
+def test_what_an_imported_environment_has_done_counts(name):
+    """Things carried, doors opened, targets: the lane goes on as the environment does, through successes too."""
+    batch = GridBatch(name, 2)
+    batch.reset(seed=1)
+    rng = np.random.default_rng(5)
+    env = single.make(name)
+    env.reset(seed=3)
+    player = Wanderer(env, rng)
+    for _ in range(12):
+        for _ in range(9):
+            if any(env.step(player())[2:4]):
+                env.reset()
+                player.plan.clear()
+        batch.import_env(1, env)
+        assert_level(batch, 1, env)
+        held = (-1, -1) if env.carrying is None else env.carrying.encode()[:2]
+        assert tuple(batch.observe()[1]["facts"]["carrying"][1].tolist()) == held
+        for _ in range(25):
+            action = player()
+            _, reward, *ends, _ = batch.step(torch.tensor([0, action]))
+            _, pay, end, cut, _ = env.step(action)
+            assert (float(reward[1]), *(bool(e[1]) for e in ends)) == (float(np.float32(pay)), bool(end), cut)
+            if end or cut:
+                env.reset()
+                player.plan.clear()
+            assert_level(batch, 1, env)
 
 
 def test_states_that_do_not_fit_are_refused_before_anything_changes():
