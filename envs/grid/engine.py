@@ -113,6 +113,9 @@ class GridBatch(StateInOut, BatchEnv):
         self.upstream, self.family, self.plan = upstream, family, plan
         self.width, self.height, self.view = int(env.width), int(env.height), int(env.agent_view_size)
         self.highlight = bool(env.highlight)
+        for name, most in (("max_steps", env.max_steps), ("max_episode_steps", max_episode_steps)):
+            if most is not None and most < 1:
+                raise ValueError(f"{name}={most!r}: an episode has at least 1 step")
         cap = int(env.max_steps) if max_episode_steps is None else min(int(env.max_steps), max_episode_steps)
         where = _find_device(device)
         super().__init__(

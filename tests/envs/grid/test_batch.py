@@ -173,8 +173,9 @@ def test_bad_calls():
     for device, why in (("cuda:99", "is not there"), ("meta", "runs on"), ("nowhere", "is not there")):
         with pytest.raises(ValueError, match=why):
             GridBatch(KEYDOOR, 2, device=device)
-    with pytest.raises(ValueError, match="max_episode_steps"):
-        vector.make_vec(KEYDOOR, 1, max_episode_steps=0)
+    for name in ("max_episode_steps", "max_steps"):
+        with pytest.raises(ValueError, match=f"{name}.*at least"):
+            vector.make_vec(KEYDOOR, 1, **{name: 0})
     with pytest.raises(gym.error.NameNotFound):
         vector.make_vec("MiniGrid-Nowhere-v0", 1)
     batch = GridBatch(KEYDOOR, 3)
