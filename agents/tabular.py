@@ -27,7 +27,8 @@ class QLearning(TabularAgent):
 
     Args:
         env: As in ``TabularAgent``.
-        learning_rate: alpha, or a function of N(s, a), the visits so far, a float64 tensor (``lambda n: 1 / n``).
+        learning_rate: alpha, one for each lane ``[N]``, or a function of N(s, a), the visits so far, a float64 tensor
+            (``lambda n: 1 / n``).
         epsilon: Chance of an action drawn uniformly.
         gamma: The discount.
         initial: Q before learning; above what can be earned, it makes the learner try everything.
@@ -47,7 +48,7 @@ class QLearning(TabularAgent):
         self,
         env: BatchEnv | gym.Env[Any, Any] | str,
         *,
-        learning_rate: float | Callable[[Tensor], Tensor] = 0.1,
+        learning_rate: float | Tensor | Callable[[Tensor], Tensor] = 0.1,
         epsilon: float = 0.1,
         gamma: float = 0.99,
         initial: float = 0.0,
@@ -59,7 +60,12 @@ class QLearning(TabularAgent):
         super().__init__(env, gamma=gamma, reward=reward if experience is None else None, seed=seed)
         if not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon={epsilon}: it is a probability")
-        if not callable(learning_rate) and not 0 < learning_rate <= 1:
+        if isinstance(learning_rate, Tensor):
+            learning_rate = learning_rate.double().to(self.device).expand(self.lanes)
+            low, high = float(learning_rate.min()), float(learning_rate.max())
+        elif not callable(learning_rate):
+            low = high = learning_rate
+        if not callable(learning_rate) and not (low > 0 and high <= 1):
             raise ValueError(f"learning_rate={learning_rate}: it is above 0 and at most 1")
         self.learning_rate, self.epsilon = learning_rate, epsilon
         shape = (self.lanes, self.states, self.actions)
@@ -135,6 +141,8 @@ class QLearning(TabularAgent):
         if callable(rate):
             self._visits.index_put_(at, valid, accumulate=True)
             rate = rate(self._visits[at])
+        elif isinstance(rate, Tensor):
+            rate = rate[x.lane]
         self.q.index_put_(at, rate * valid * (target - self.q[at]), accumulate=True)
 
 

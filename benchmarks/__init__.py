@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, str] = {
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
     "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",
+    "office": "QL, CRM and HRM on Office world's four tasks, with and without shaping by the machine's values",
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",

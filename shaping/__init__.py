@@ -35,6 +35,10 @@ TERMS: dict[str, tuple[str, str]] = {
     "clipped": ("delta:Clipped", "min(r - eta, 0): no number of steps earns anything"),
     "delta": ("delta:Delta", "r_t - gamma r_(t+1): the return from each step is that step's reward alone"),
     "program": ("programs.term:Program", "a reward program, written by a model or by hand, compiled and jailed"),
+    "machine_potential": (
+        "machine_potential:MachinePotential",
+        "potential shaping by the values of a machine's states",
+    ),
     "machine_reward": ("machines:MachineReward", "the reward of a reward machine over labelled facts"),
 }
 
@@ -63,7 +67,9 @@ __getattr__, __dir__, __all__ = exports(
         "LifelongNovelty": "ngu",
         "LookAhead": "advice",
         "LookBack": "advice",
+        "MachineBatch": "machine_batch",
         "MachineEnv": "machine_env",
+        "MachinePotential": "machine_potential",
         "MachineReward": "machines",
         "MinForm": "min_form",
         "NGU": "ngu",
@@ -99,6 +105,7 @@ __getattr__, __dir__, __all__ = exports(
         "check_term": "laws",
         "implicit_gradient": "barfi",
         "linear": "schedules",
+        "ltl_machine": "ltl",
         "parse": "grammar",
     },
 )

@@ -98,3 +98,41 @@ class _Formula:
         if self.token.lower() in ("true", "false"):
             return torch.full(self.letters.shape, self.token.lower() == "true")
         raise self.error(f"no label is called {self.token!r}; there are {', '.join(self.names) or 'none'}")
+
+
+def formula_of(holds: Tensor, names: Sequence[str]) -> str:
+    """A formula for a truth table, as short as the prime implicants allow (Quine 1952, McCluskey 1956).
+
+    Implicants are chosen greedily, the widest first, so that a shorter formula may exist; its truth table is exact.
+
+    Args:
+        holds: Bool ``[2 ** P]``, as ``truth_table`` gives.
+        names: The P propositions.
+    """
+    wanted = {int(i) for i in holds.nonzero()[:, 0]}
+    if len(wanted) in (0, len(holds)):
+        return "true" if wanted else "false"
+    # An implicant is (mask of the propositions that do not matter, values of the others).
+    primes: set[tuple[int, int]] = set()
+    layer = {(0, i) for i in wanted}
+    while layer:
+        merged: set[tuple[int, int]] = set()
+        wider: set[tuple[int, int]] = set()
+        for mask, value in layer:
+            for p in range(len(names)):
+                bit = 1 << p
+                if not mask & bit and (mask, value ^ bit) in layer:
+                    merged.add((mask, value))
+                    wider.add((mask | bit, value & ~bit))
+        primes |= layer - merged
+        layer = wider
+    parts = []
+    left = set(wanted)
+    covers = {prime: {i for i in wanted if i & ~prime[0] == prime[1]} for prime in primes}
+    while left:
+        best = max(sorted(covers), key=lambda prime: len(covers[prime] & left))
+        left -= covers[best]
+        mask, value = best
+        literals = [n if value >> p & 1 else f"!{n}" for p, n in enumerate(names) if not mask >> p & 1]
+        parts.append("&".join(literals))
+    return " | ".join(sorted(parts, key=lambda part: (len(part), part)))

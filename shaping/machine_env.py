@@ -10,20 +10,22 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ..envs.batch import BatchEnv
 from ..envs.single_env import single_space
 from ..envs.spaces import encode
+from .machine_batch import MachineBatch
+from .machine_space import KEY, with_state
 from .machines import RewardMachine
 from .stretch import Stretch, Tree
 from .term import Source, World
 
-# The part of a Dict observation that holds the machine's state.
-KEY = "machine"
-
 
 class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A single environment whose task is a reward machine's, and whose observation shows the machine's state.
+    """An environment whose task is a reward machine's; given a ``BatchEnv``, a batch of them (``MachineBatch``).
 
-    The environment's own reward is dropped, as in the paper; it is in ``info["task_reward"]``. Reaching a final state
+    The observation shows the machine's state, so that the task is Markov for any agent.
+
+    The environment's own reward is dropped, as in the paper; it is in ``info["env_reward"]``. Reaching a final state
     terminates. The observation: a one-dimensional Box gets the state one-hot at its end, a Discrete space of n becomes
     one of ``n * U`` (``obs * U + state``), a Dict gets the part "machine".
 
@@ -37,6 +39,12 @@ class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         facts: Function of the unwrapped environment to a dict of numbers and arrays; left out, ``info["facts"]``.
     """
 
+    def __new__(cls, env: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Dispatch on what is wrapped."""
+        if isinstance(env, BatchEnv):
+            return MachineBatch(env, *args, **kwargs)
+        return super().__new__(cls)
+
     def __init__(
         self, env: gym.Env[Any, Any], machine: RewardMachine, facts: Callable[[Any], Mapping[str, Any]] | None = None
     ) -> None:
@@ -45,13 +53,14 @@ class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         self.machine, self.facts_of = machine, facts
         self.inner_space = single_space(env)
         self.observation_space = with_state(env.observation_space, len(machine))
-        self.now, self.facts = 0, dict[str, Any]()
+        self.now, self.episode, self.facts = 0, -1, dict[str, Any]()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in the initial state."""
         obs, info = self.env.reset(seed=seed, options=options)
-        self.now = 0
-        self.facts = {**self._facts(info), "machine": 0, "letter": 0, "env_terminated": False}
+        self.episode += 1
+        self.now = int(self.machine.first(torch.tensor(self.episode)))
+        self.facts = {**self._facts(info), "machine": self.now, "letter": 0, "env_terminated": False}
         return self._show(obs), {**info, "facts": self.facts}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -68,7 +77,7 @@ class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         before = self.facts
         self.facts = {**facts, "machine": self.now, "letter": int(letter), "env_terminated": bool(terminated)}
         over = bool(terminated) or bool(self.machine.final[self.now])
-        info = {**info, "facts": self.facts, "facts_before": before, "task_reward": task_reward}
+        info = {**info, "facts": self.facts, "facts_before": before, "env_reward": task_reward}
         return self._show(obs), float(reward), over, truncated, info
 
     def _facts(self, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,27 +89,6 @@ class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
             return np.int64((int(obs) - int(self.env.observation_space.start)) * size + self.now)
         hot = np.eye(size, dtype=np.float32)[self.now]
         return {**obs, KEY: hot} if isinstance(obs, Mapping) else np.concatenate([obs, hot.astype(obs.dtype)])
-
-
-def with_state(space: gym.Space[Any], states: int) -> gym.Space[Any]:
-    """An observation space with a machine's state in it.
-
-    Raises:
-        TypeError: Neither a one-dimensional Box, nor Discrete, nor Dict.
-    """
-    hot = spaces.Box(0.0, 1.0, (states,), np.float32)
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict({**space.spaces, KEY: hot})
-    if isinstance(space, spaces.Discrete):
-        return spaces.Discrete(int(space.n) * states)
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        low = np.concatenate([space.low, np.zeros(states, space.dtype)])
-        high = np.concatenate([space.high, np.ones(states, space.dtype)])
-        return spaces.Box(low, high, dtype=space.dtype.type)
-    raise TypeError(
-        f"a machine's state is shown in a one-dimensional Box, a Discrete or a Dict space, and not in {space}; wrap "
-        "the environment so that it observes a Dict"
-    )
 
 
 class CounterfactualMachine:

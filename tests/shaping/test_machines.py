@@ -90,9 +90,11 @@ def test_mistakes_in_machines() -> None:
     with pytest.raises(ValueError, match="at most 12"):
         RewardMachine([("u", "true", "u", 0)], {f"l{i}": "x" for i in range(13)})
     with pytest.raises(FactError, match="reads the fact 'fact_a'; there are cell"):
-        RewardMachine([("u", "a", "v", 0)], labels).letters({"cell": torch.zeros(2)})
+        RewardMachine([("u", "a", "v", 0)], labels, final=["v"]).letters({"cell": torch.zeros(2)})
     with pytest.raises(ValueError, match="one truth value for each row"):
-        RewardMachine([("u", "a", "v", 0)], {"a": lambda f: f["cell"] > 0}).letters({"cell": torch.zeros(2, 3)})
+        RewardMachine([("u", "a", "v", 0)], {"a": lambda f: f["cell"] > 0}, final=["v"]).letters(
+            {"cell": torch.zeros(2, 3)}
+        )
     with pytest.raises(TypeError, match="takes a RewardMachine"):
         MachineReward("task")  # type: ignore[arg-type]
 
@@ -105,7 +107,7 @@ def test_the_environment_follows_the_machine(on: str) -> None:
     total = 0.0
     for step, action in enumerate([0, 0, 0] + [1] * 6 + [0] * 6):
         obs, reward, terminated, truncated, info = env.step(action)
-        assert info["task_reward"] == 7.0 and not truncated
+        assert info["env_reward"] == 7.0 and not truncated
         assert info["facts"]["machine"] == (0 if step < 8 else 1 if step < 14 else 2)
         assert terminated == (step == 14)
         total += reward
