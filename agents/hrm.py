@@ -12,6 +12,7 @@ from torch import Tensor
 from ..envs.batch import BatchEnv, find_wrapper
 from ..shaping.machine_batch import MachineBatch
 from ..shaping.machine_potential import MachinePotential
+from ..shaping.machines import RewardMachine
 from ..shaping.stretch import Stretch
 from .tabular_base import TabularAgent
 
@@ -35,7 +36,8 @@ class HRM(TabularAgent):
         initial: All Q before learning.
         bonus: Paid to an option that has reached its edge's end.
         malus: Paid to one that has ended otherwise (the reference has 0).
-        shaping: A ``MachinePotential`` that options and controller are shaped by, or None.
+        shaping: A ``MachinePotential`` that options and controller are shaped by, or the potentials of the machine's
+            states themselves (``[U]``, or a row for each lane), or None.
         seed: Of the environments and of exploration.
 
     Attributes:
@@ -59,7 +61,7 @@ class HRM(TabularAgent):
         initial: float = 0.0,
         bonus: float = 1.0,
         malus: float = 0.0,
-        shaping: MachinePotential | None = None,
+        shaping: MachinePotential | Tensor | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(env, gamma=gamma, seed=seed)
@@ -87,10 +89,7 @@ class HRM(TabularAgent):
         self._stuck = ~begins.any(1) & ~machine.final.to(self.device)
         self._target, self._reward = machine.target.to(self.device), machine.reward.double().to(self.device)
         self._final = machine.final.to(self.device)
-        self._phi = torch.zeros(self.sizes, dtype=torch.float64, device=self.device)
-        if shaping is not None:
-            values = machine.values(gamma if shaping.planning is None else shaping.planning)
-            self._phi = (shaping.sign * values).to(self.device)
+        self._phi = _potentials(shaping, machine, gamma).to(self.device).expand(self.lanes, self.sizes)
         # The option under way: which (-1 for none), the state where it began, its return and gamma^k.
         self._option = torch.full((self.lanes,), -1, dtype=torch.int64, device=self.device)
         self._origin = torch.zeros(2, self.lanes, dtype=torch.int64, device=self.device)
@@ -144,7 +143,10 @@ class HRM(TabularAgent):
         self._learn_options(x, cell, next_cell, letter, env_ended)
         # The controller. Shaped by the machine's own states; at the end of the task the potential is 0.
         state = obs % self.sizes
-        shaped = self.gamma * torch.where(x.terminated, 0.0, self._phi[next_state]) - self._phi[state]
+        shaped = (
+            self.gamma * torch.where(x.terminated, 0.0, self._phi[self._lane, next_state])
+            - self._phi[self._lane, state]
+        )
         gained, factor = self._gained
         self._gained = torch.stack([gained + factor * (x.reward.double() + shaped), factor * self.gamma])
         over = (next_state != state) | x.done
@@ -164,8 +166,8 @@ class HRM(TabularAgent):
         reached = self._target[begin, letter[:, None]]  # where the machine would be, had it been in u
         reward = self._reward[begin, letter[:, None]]
         done = env_ended[:, None] | (reached != begin)
-        there = torch.where(env_ended[:, None] | self._final[reached], 0.0, self._phi[reached])
-        reward = reward + self.gamma * there - self._phi[begin]
+        there = torch.where(env_ended[:, None] | self._final[reached], 0.0, self._phi.gather(1, reached))
+        reward = reward + self.gamma * there - self._phi[:, begin]
         reward = reward + torch.where(reached == end, self.bonus, torch.where(done, self.malus, 0.0))
         lane, option = self._lane[:, None], self._all
         value = self.q[lane, option, next_cell[:, None]].amax(-1)
@@ -180,3 +182,11 @@ def _per_lane(rate: float | Tensor, lanes: int, device: Any) -> Tensor:
     if bool(((rates <= 0) | (rates > 1)).any()):
         raise ValueError(f"learning_rate={rate}: it is above 0 and at most 1")
     return rates
+
+
+def _potentials(shaping: MachinePotential | Tensor | None, machine: RewardMachine, gamma: float) -> Tensor:
+    if shaping is None:
+        return torch.zeros(len(machine), dtype=torch.float64)
+    if isinstance(shaping, Tensor):
+        return shaping.double()
+    return shaping.sign * machine.values(gamma if shaping.planning is None else shaping.planning)

@@ -1,13 +1,14 @@
-"""Office world, four tasks in turn: Q-learning, CRM and HRM in tables, with and without shaping by the machine's values.
+"""Office world, four tasks in turn: Q-learning, CRM and HRM in tables, with and without shaping.
 
 Toro Icarte et al., "Reward Machines: Exploiting Reward Function Structure in Reinforcement Learning" (JAIR 2022),
 figure 6. Epsilon .1, gamma .9, Q from 2; both learning rates: .1, the default of the authors' functions, and .5, which
 their scripts set for grid worlds. The score of an episode is its reward per step over that of the best policy with
-epsilon .1 on the same map (exact here), and of a run the mean of its last 400 episodes, 1 = optimal. Medians over seeds.
+epsilon .1 on the same map (exact here), and of a run the mean of its last 400 episodes, 1 = optimal. Medians over
+seeds. Shaping is by the values of the machine's states: +V, and -V as the authors' code has it.
 
-    python benchmarks/office.py [--seeds 20] [--steps 100000] [--methods ql crm ...]
+    python benchmarks/office.py [--seeds 20] [--steps 100000] [--agents ql crm hrm]
 
-The table ``runs.csv`` keeps what is done: started again, it goes on with the next method. ``--render`` writes
+The table ``runs.csv`` keeps what is done: started again, it goes on with the next agent. ``--render`` writes
 ``office.md`` and ``office.png`` from the table, and runs nothing.
 """
 
@@ -61,18 +62,17 @@ def optimum() -> Tensor:
     return torch.stack(best)
 
 
-def build(method: str, rates: Tensor, seed: int = 0) -> TabularAgent:
-    """The agent of a method, a lane for each learning rate in ``rates [N]``."""
-    kind, sign = METHODS[method]
+def build(kind: str, rates: Tensor, signs: Tensor, seed: int = 0) -> TabularAgent:
+    """An agent with a learning rate and a sign of the potential for each lane, both float64 ``[N]``."""
     tasks = four_tasks()
     env = MachineEnv(TabularBatch(office(), len(rates)), tasks)
-    common: dict[str, Any] = {"epsilon": EPSILON, "gamma": GAMMA, "initial": INITIAL, "seed": seed}
-    potential = MachinePotential(tasks, sign=sign) if sign else None
+    common: dict[str, Any] = {"learning_rate": rates, "epsilon": EPSILON, "gamma": GAMMA, "initial": INITIAL}
     if kind == "hrm":
-        return HRM(env, learning_rate=rates, shaping=potential, **common)
+        return HRM(env, shaping=signs[:, None] * tasks.values(GAMMA), seed=seed, **common)
+    sign = signs.float()
+    shaped = Task() + MachinePotential(tasks) * (lambda x: sign[x.lane])
     experience = CounterfactualMachine(tasks) if kind == "crm" else None
-    reward = Task() + potential if potential is not None else None
-    return QLearning(env, learning_rate=rates, experience=experience, reward=reward, **common)
+    return QLearning(env, experience=experience, reward=shaped, seed=seed, **common)
 
 
 def curve(episodes: dict[str, Tensor], best: Tensor, lane: int, steps: int) -> list[float]:
@@ -89,17 +89,19 @@ def curve(episodes: dict[str, Tensor], best: Tensor, lane: int, steps: int) -> l
     return out
 
 
-def run(method: str, seeds: int, steps: int, best: Tensor, cells: Cells) -> None:
-    """All seeds at both learning rates, side by side."""
-    rates = torch.tensor(RATES, dtype=torch.float64).repeat_interleave(seeds)
-    agent, begun = build(method, rates), time.time()
+def run(kind: str, seeds: int, steps: int, best: Tensor, cells: Cells) -> None:
+    """All seeds of an agent side by side, at both learning rates, with and without shaping."""
+    lanes = [(m, a, s) for m, (k, _) in METHODS.items() if k == kind for a in RATES for s in range(seeds)]
+    rates = torch.tensor([rate for _, rate, _ in lanes], dtype=torch.float64)
+    signs = torch.tensor([METHODS[method][1] for method, _, _ in lanes], dtype=torch.float64)
+    agent, begun = build(kind, rates, signs), time.time()
     for _ in range(0, steps, 5000):
         agent.learn(min(5000, steps - agent.steps))
-        print(f"\r{method}: {agent.steps} of {steps} steps, {time.time() - begun:.0f} s", end="", flush=True)
+        print(f"\r{kind}: {agent.steps} of {steps} steps, {time.time() - begun:.0f} s", end="", flush=True)
     print()
     episodes = agent.episodes
-    for lane, rate in enumerate(rates.tolist()):
-        row = {"method": method, "alpha": rate, "seed": lane % seeds}
+    for lane, (method, rate, number) in enumerate(lanes):
+        row = {"method": method, "alpha": rate, "seed": number}
         if not cells.done(row):
             points = curve(episodes, best, lane, steps)
             cells.add({**row, **{str(EVERY * (i + 1)): f"{p:.4f}" for i, p in enumerate(points)}})
@@ -166,23 +168,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=100_000, help="of each run, a multiple of 1,000")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--agents", nargs="+", choices=["ql", "crm", "hrm"], default=["ql", "crm", "hrm"])
     parser.add_argument("--out", type=Path, default=RESULTS / "office")
     parser.add_argument("--render", action="store_true", help="write the table and the picture, and run nothing")
     args = parser.parse_args(argv)
     for name, value in machine().items():
         print(f"{name}: {value}")
     best = optimum()
-    print(
-        "best reward per step with epsilon .1:", ", ".join(f"{n} {b:.4f}" for n, b in zip(OFFICE_TASKS, best.tolist()))
-    )
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in zip(OFFICE_TASKS, best.tolist()))
+    print(f"best reward per step with epsilon .1: {shown}")
     cells = Cells(args.out / "runs.csv", ("method", "alpha", "seed"))
-    for method in [] if args.render else args.methods:
-        done = [cells.done({"method": method, "alpha": a, "seed": s}) for a in RATES for s in range(args.seeds)]
-        if all(done):
-            print(f"{method}: done before")
+    for kind in [] if args.render else args.agents:
+        wanted = [(m, a, s) for m, (k, _) in METHODS.items() if k == kind for a in RATES for s in range(args.seeds)]
+        if all(cells.done({"method": m, "alpha": a, "seed": s}) for m, a, s in wanted):
+            print(f"{kind}: done before")
         else:
-            run(method, args.seeds, args.steps, best, cells)
+            run(kind, args.seeds, args.steps, best, cells)
     if cells.rows():
         text = render(cells.rows(), args.out)
         print(text)

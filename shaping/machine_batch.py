@@ -19,7 +19,7 @@ class MachineBatch(BatchWrapper):
     """N environments whose task is a reward machine's, and whose observations show its state.
 
     As ``MachineEnv``, on tensors: the environment's own reward is in ``info["env_reward"]``; a final state of the
-    machine terminates, and the lane is reset in the same step. ``info["facts"]`` (and ``final_facts``) have ``machine``,
+    machine terminates, and the lane is reset in the same step. ``info["facts"]`` and ``final_facts`` have ``machine``,
     ``letter`` and ``env_terminated`` besides the environment's own.
 
     Args:

@@ -153,7 +153,7 @@ class RewardMachine:
         self.starts = torch.tensor(list(starts), dtype=torch.int64)
         moves = (self.target != here).any(1)
         self.pairs = (
-            [(u, v) for u in range(len(states)) if moves[u] for v in self.target[u].unique().tolist() if u != v]
+            [(u, v) for u in range(len(states)) if moves[u] for v in sorted(set(self.target[u].tolist())) if u != v]
             if pairs is None
             else list(pairs)
         )
@@ -200,7 +200,7 @@ class RewardMachine:
         return out
 
     def values(self, gamma: float, tolerance: float = 1e-9) -> Tensor:
-        """V(u) of the machine by itself, float64 ``[U]``: the best discounted reward if any letter could be had at will.
+        """V(u) of the machine by itself, float64 ``[U]``: the best return if any letter could be had at will.
 
         Value iteration as in Toro Icarte et al. 2022, section 4.3: V(u) = max over letters of r + gamma V(u').
 

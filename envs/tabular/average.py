@@ -89,3 +89,22 @@ def best_average(mdp: MDP, tolerance: float = 1e-10, max_iterations: int = 200_0
         "best reward per step depends on the state (multichain). Where terminal states are the cause, use "
         "mdp.continuing()"
     )
+
+
+def long_run(mdp: MDP, policy: Tensor) -> Tensor:
+    """Reward per step in the long run from each state, ``[*B, S]``, whatever the chain: it may fall into several parts.
+
+    Terminal states count as they stand: for ever, without reward. A formula's probability of being satisfied is the
+    long run of a machine's MDP whose accepting state pays 1 for ever.
+
+    The chain is squared until its powers, made aperiodic by standing still half of the time, no longer change; that
+    leaves the long run as it is (Puterman 1994, section 8.5.4).
+    """
+    chain, reward = mdp.under(policy)
+    power = 0.5 * (chain + torch.eye(mdp.states, dtype=torch.float64, device=mdp.device))
+    for _ in range(200):
+        power, before = power @ power, power
+        power = power / power.sum(-1, keepdim=True)  # rounding would grow with the exponent
+        if float((power - before).abs().max()) < 1e-14:
+            break
+    return (power @ reward[..., None]).squeeze(-1)

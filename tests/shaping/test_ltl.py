@@ -173,7 +173,8 @@ def test_binding_strength() -> None:
 @pytest.mark.parametrize(
     ("formula", "message", "place"),
     [
-        ("F (a & ", "should stand here", 8), ("F (a", "not closed", 5), ("a b", "should end here", 3), ("F z", "no label", 3),
+        ("F (a & ", "should stand here", 8), ("F (a", "not closed", 5), ("a b", "should end here", 3),
+        ("F z", "no label", 3),
         ("a ^ b", "no meaning", 3), ("U a", "should stand here, and not 'U'", 1), ("", "should stand here", 1),
         ("a U", "should stand here", 4), ("!" * 60 + "a", "40 levels", 39), ("a ->", "should stand here", 5),
     ],
