@@ -9,10 +9,11 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import cairn  # noqa: F401
-from cairn.agents import PPO
+from cairn.agents import DQN, PPO, SAC
 from cairn.envs.tabular import TabularBatch, TabularEnv, office, policy_return, value_iteration
 from cairn.envs.tabular.labelled import OFFICE_PROPOSITIONS, OFFICE_TASKS
 from cairn.shaping import (
+    CounterfactualMachine,
     MachineBatch,
     MachineEnv,
     MachinePotential,
@@ -176,6 +177,38 @@ def test_mujoco_labels() -> None:
 
 def door_key() -> RewardMachine:
     return ltl_machine("F (key & F (open & F goal))", {"key": carrying("key"), "open": door(), "goal": at("goal")})
+
+
+def cheetah() -> RewardMachine:
+    """Forth past x = 0.1, then back: pays on the way, and for ever."""
+    edges = [("out", "far", "back", 1.0), ("back", "!far", "out", 10.0)]
+    return RewardMachine(edges, {"far": past(0.1)})
+
+
+@pytest.mark.parametrize("world", ["grid", "mujoco"])
+def test_counterfactuals_of_deep_agents_over_facts(world: str) -> None:
+    """DQN over a grid's facts and SAC over MuJoCo's: every row sampled is what the machine says of the lived step."""
+    grid = world == "grid"
+    facts: Any = {"facts": ["objects", "doors"]} if grid else {}
+    envs = gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0" if grid else "cairn/HalfCheetah-v5", num_envs=4, **facts)
+    machine = door_key() if grid else cheetah()
+    crm = CounterfactualMachine(machine)
+    settings: dict[str, Any] = {"learning_starts": 400, "buffer_size": 2000, "batch_size": 8, "seed": 0}
+    agent, policy = (DQN, "MultiInputPolicy") if grid else (SAC, "MlpPolicy")
+    model = agent(policy, MachineEnv(envs, machine), experience=crm, **settings).learn(600)
+    replay = model.replay_buffer
+    at, lane = replay.draw(200)
+    x = replay.rows(at, lane)
+    y, origin = crm(x)
+    before, after = crm.read(y.obs), crm.read(y.next_obs)
+    open_states = (~machine.final).nonzero()[:, 0]
+    assert torch.equal(before, open_states.repeat_interleave(200)) and len(y.reward) == 200 * len(open_states)
+    letter = machine.letters(x.next_facts)[origin]
+    assert len(letter.unique()) > 1, "a walk at random shows the machine more than one letter"
+    assert torch.equal(after, machine.target[before, letter]) and torch.equal(y.reward, machine.reward[before, letter])
+    lived = before == crm.read(x.obs)[origin]
+    assert int(lived.sum()) == 200 and torch.equal(y.reward[lived], x.reward[origin][lived])
+    assert torch.equal(y.terminated[lived], x.terminated[origin][lived])
 
 
 def test_ppo_on_minigrid_with_the_machine_in_the_observation_and_as_a_term() -> None:
