@@ -54,6 +54,7 @@ class Explors:
         critic_rate: Step size of V.
         scale: lambda of the bonus.
         cap: B_max of the bonus.
+        limit: Holds phi within -limit and limit; None for no bound (the paper has 0.1 for networks, on LineK).
         reward_every: Episodes between updates of phi.
         actor_every: Episodes between updates of the policy.
         buffer: Episodes that phi learns from.
@@ -80,6 +81,7 @@ class Explors:
         critic_rate: float = 0.01,
         scale: float = 1.0,
         cap: float = 1.0,
+        limit: float | None = None,
         reward_every: int = 5,
         actor_every: int = 2,
         buffer: int = 10,
@@ -100,15 +102,15 @@ class Explors:
             raise ValueError(
                 f"teachers={teachers!r}: one of {', '.join(TEACHERS)}, or one of them for each of {env.num_envs} lanes"
             )
-        if min(reward_every, actor_every, recent) < 1 or buffer < recent or scale <= 0 or cap <= 0:
+        if min(reward_every, actor_every, recent) < 1 or buffer < recent or scale <= 0 or cap <= 0 or limit == 0:
             raise ValueError(
                 f"reward_every={reward_every}, actor_every={actor_every}, buffer={buffer}, recent={recent}, "
-                f"scale={scale}, cap={cap}: all above 0, and the buffer holds the recent episodes"
+                f"scale={scale}, cap={cap}, limit={limit}: all above 0, and the buffer holds the recent episodes"
             )
         self.env, self.teachers, self.cells, self.gamma = env, names, cells, gamma
         self.actor_rate, self.reward_rate, self.critic_rate = actor_rate, reward_rate, critic_rate
         self.scale, self.cap, self.reward_every, self.actor_every = scale, cap, reward_every, actor_every
-        self.buffer, self.recent, self.seed = buffer, recent, seed
+        self.buffer, self.recent, self.limit, self.seed = buffer, recent, limit, seed
         lanes, self.actions, self.states = env.num_envs, int(actions.n), states
         self.mdp = mdp if mdp is not None else getattr(getattr(env, "scene", None), "mdp", None)
         if "lirpg" in names and self.mdp is None:
@@ -220,6 +222,8 @@ class Explors:
         if bool(self._ranks.any()):
             change += self._ranks[:, None, None] * self._ranked(e, lane)
         self.phi += self.reward_rate * change
+        if self.limit is not None:
+            self.phi.clamp_(-self.limit, self.limit)
         shares = ahead / e.real.sum((0, 2)).clamp_min(1.0)[None, :, None]
         self.values.index_put_((lane, e.state), self.critic_rate * shares, accumulate=True)
 

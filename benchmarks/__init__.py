@@ -18,4 +18,5 @@ BENCHMARKS: dict[str, str] = {
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",
+    "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
 }

@@ -39,6 +39,12 @@ def test_the_self_made_reward_by_hand() -> None:
     assert agent.values[0, :2].tolist() == pytest.approx([0.2 * 2 / 2, 1 + 0.2 * 3 / 2])
 
 
+def test_the_made_reward_is_held_within_its_limit() -> None:
+    agent = Explors(batch(), "selfrs", gamma=0.5, reward_rate=10.0, limit=0.1)
+    agent._make_reward(two_steps(agent, (0.0, 4.0), (9.0, 9.0), (1, 0)))
+    assert agent.phi[0, 0].tolist() == [-0.1, 0.1] and float(agent.phi.abs().max()) == 0.1
+
+
 def test_the_learner_by_hand() -> None:
     agent = Explors(batch(), "orig", gamma=0.5, actor_rate=1.0)
     agent._improve(two_steps(agent, (0.0, 0.0), (0.0, 4.0), (1, 1)))
