@@ -27,12 +27,11 @@ def rightness(x: Stretch) -> Tensor:
     return 0.5 * x.action.float()
 
 
+by_time = TimedPotential(lambda s, t: s / (1 + t))
 kinds = {
     "none": lambda env: QLearning(env, **settings),
     "of the state": lambda env: QLearning(env, reward=Task() + Potential(lambda s: s.float()), **settings),
-    "of state and time": lambda env: QLearning(
-        env, reward=Task() + TimedPotential(lambda s, t: s / (1 + t)), **settings
-    ),
+    "of state and time": lambda env: QLearning(env, reward=Task() + by_time, **settings),
     "look-back": lambda env: QLearning(env, reward=Task() + LookBack(lambda s, a: a.float()), **settings),
     "look-ahead": lambda env: QLearning(env, advice=LookAhead(lambda s, a: a.float()), **settings),
     "learned values": lambda env: QLearning(env, reward=Task() + ValuePotential(), **settings),
@@ -42,6 +41,5 @@ for name, make in kinds.items():
     agent = make(TabularBatch(world, 10)).learn(int(args.steps))
     right = (agent.policy(deterministic=True) == best)[:, 1:9].all(-1).double().mean()
     done = agent.episodes["reward"][agent.episodes["episode"] < 20]
-    print(
-        f"{name:22} first 20 episodes {torch.nan_to_num(done.mean()):.2f}, best action in {right:.0%} of states, over runs"
-    )
+    earned = torch.nan_to_num(done.mean())
+    print(f"{name:22} first 20 episodes {earned:.2f}, best action in {right:.0%} of states, over runs")

@@ -137,6 +137,46 @@ def largest(mdp: MDP) -> float:
     return float(mdp.expected_reward().abs().max())
 
 
+def two_rooms() -> MDP:
+    """0 leads to 1 leads to the end, which pays 1; the other action ends at once with nothing. Gaps 0.5 and 1."""
+    prob = torch.zeros(3, 2, 3)
+    prob[:, :, 2] = 1.0
+    prob[0, 1] = torch.tensor([0.0, 1.0, 0.0])
+    reward = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    return MDP(prob, reward, terminal=torch.tensor([False, False, True]), discount=0.5)
+
+
+def test_designs_by_hand() -> None:
+    """With h = 0, what is missing in state 0 is 0.5 - (R(0, on) - R(0, off)), over three states."""
+    pytest.importorskip("cvxpy")
+    mdp = two_rooms()
+    assert teacher(mdp).gaps.tolist() == [0.5, 1.0, 0.0]
+    # Silent in 0, where 0.5 R(1, on) >= 0.5 is then the constraint: R(1, on) is 1, and 0.5 / 3 stays missing.
+    silent = design_exprd(mdp, r_max=1.0, active=[1], horizons=(0,), sparsity=0.01)
+    assert silent.reward.flatten().tolist() == pytest.approx([0, 0, 0, 1, 0, 0], abs=1e-4)
+    assert silent.objective == pytest.approx(-1 / 6 - 0.01, abs=1e-4)
+    # A point of reward in 0 saves a third of what is missing: paid for where C_2 is below a third, and not above. (By
+    # either action: +0.5 for going on or -0.5 for ending.)
+    cheap = design_exprd(mdp, r_max=1.0, horizons=(0,), sparsity=0.2)
+    assert cheap.objective == pytest.approx(-0.2 * 1.5, abs=1e-4)
+    assert float(cheap.reward[0, 1] - cheap.reward[0, 0]) == pytest.approx(0.5, abs=1e-4)
+    dear = design_exprd(mdp, r_max=1.0, horizons=(0,), sparsity=0.5)
+    assert dear.objective == pytest.approx(-1 / 6 - 0.5, abs=1e-4)
+    # One state that may pay: 0 alone cannot make 1 right, so the choice is 1; with two, nothing is missing.
+    assert design_exprd(mdp, r_max=1.0, budget=1, active=[], horizons=(0,)).active == (1,)
+    two = design_exprd(mdp, r_max=1.0, budget=2, active=[], horizons=(0,))
+    assert two.active == (1, 0) and two.objective == pytest.approx(0.0, abs=1e-4)
+    # The bound is where it says: a gap of 1 between -0.5 and 0.5, and not a hair below.
+    tight = design_exprd(mdp, r_max=0.5, horizons=(0,))
+    assert tight.reward[1].tolist() == pytest.approx([-0.5, 0.5], abs=1e-4)
+    with pytest.raises(DesignError, match="infeasible"):
+        design_exprd(mdp, r_max=0.49, horizons=(0,))
+    # EXPADARD tells a learner that knows nothing as loudly as it may.
+    even = torch.full((3, 2), 0.5, dtype=torch.float64)
+    loud = design_expadard(mdp, even, r_max=1.0).reward[:2]
+    assert loud.flatten().tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
+
+
 def test_exprd_keeps_the_best_policies_and_tells_more() -> None:
     pytest.importorskip("cvxpy")
     for mdp in worlds():
@@ -163,6 +203,10 @@ def test_exprd_on_a_chain_is_explicable() -> None:
         assert not bool(design.reward[silent].any()) and invariant(mdp, design.reward)
         assert informativeness(mdp, design.reward) >= last - 1e-6
         last = informativeness(mdp, design.reward)
+    # The second state is the best of all second states.
+    two = design_exprd(mdp, r_max=1.0, budget=2)
+    others = [design_exprd(mdp, r_max=1.0, active=[8, s]).objective for s in range(1, 8)]
+    assert two.objective == pytest.approx(max(others), abs=1e-9) and max(others) > min(others) + 1e-3
     everywhere = design_exprd(mdp, r_max=1.0)
     assert informativeness(mdp, everywhere.reward) > original + 0.01
     assert informativeness(mdp, everywhere.reward) >= last - 1e-6
@@ -241,6 +285,10 @@ def test_a_learner_is_taught_anew_as_it_learns() -> None:
     first = term.table.clone()
     agent.learn(14 * 120, callback=taught)
     assert bool((term.table[:2] != first[:2]).any()) and not bool(term.table[2:].any())
+    taught.teach(agent)
+    policy = agent.policy().double()
+    own = [design_expadard(mdp, policy[lane], r_max=1.0).reward.float() for lane in range(2)]
+    assert torch.equal(term.table[:2], torch.stack(own)) and not torch.equal(own[0], own[1])
     best = value_iteration(mdp).values[2]
     earned = [float(policy_evaluation(mdp, policy)[2] / best) for policy in agent.policy()]
     assert min(earned[:2]) > 0.6 and max(earned[2:]) < 0.2
