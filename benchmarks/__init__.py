@@ -19,4 +19,5 @@ BENCHMARKS: dict[str, str] = {
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
+    "sandbox": "what a reward program costs compiled and jailed, and what becomes of every attack of the corpus",
 }
