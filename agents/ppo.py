@@ -427,9 +427,10 @@ class PPO(BatchAlgorithm):
     def _saved_config(self) -> dict[str, Any]:
         saved = super()._saved_config()
         saved["channels"] = [[channel.name, channel.gamma, channel.episodic] for channel in self.channels]
-        saved["reward"] = (
-            None if self.reward is None else {"text": self.reward.text, "terms": list(self.reward.unwritten)}
-        )
+        saved["reward"] = None
+        if self.reward is not None:
+            saved["reward"] = {"text": self.reward.text, "terms": list(self.reward.unwritten)}
+            saved["reward"]["sources"] = self.reward.sources if self.reward.text is not None else {}
         return saved
 
     @classmethod
@@ -442,7 +443,8 @@ class PPO(BatchAlgorithm):
                 f"the model was trained with a reward that has no text ({', '.join(saved['terms'])}): "
                 "pass it again, load(..., env=..., reward=...)"
             )
-        config["reward"] = saved["text"]
+        config["reward"] = as_reward(saved["text"])
+        config["reward"].put_sources(saved.get("sources", {}))
 
     def _recall(self, meta: dict[str, Any]) -> None:
         channels = tuple(Channel(str(name), gamma, bool(episodic)) for name, gamma, episodic in meta["channels"])

@@ -129,6 +129,23 @@ class Reward:
         mute = [node for node in nodes_of(self.term) if node.text is None]
         return tuple(node.name for node in mute if not any(t in mute for t in node.inputs))
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Texts that the expression names and does not hold (programs), by place and name."""
+        return {f"{i:02d}-{node.name}": node.source for i, node in enumerate(self.order) if node.source}
+
+    def put_sources(self, sources: Mapping[str, str]) -> None:
+        """Give the nodes the texts that ``sources`` gave.
+
+        Raises:
+            ValueError: They belong to another expression.
+        """
+        nodes = {f"{i:02d}-{node.name}": node for i, node in enumerate(self.order)}
+        for key, text in sources.items():
+            if key not in nodes or not isinstance(text, str):
+                raise ValueError(f"the saved texts belong to another reward: {self} has no {key!r}")
+            nodes[key].source = text
+
     def __str__(self) -> str:
         return self.text or repr(self.term)
 

@@ -88,6 +88,7 @@ class Term:
         telescopes: Its sum along an episode is fixed by the ends (a potential).
         neutral: It goes with any channel (a number).
         wants_episodes: How many finished episodes ``update`` wants from ``source.episodes``.
+        source: A text that the expression names and does not hold (a program); saved beside it.
     """
 
     kind: str = "pure"
@@ -98,6 +99,7 @@ class Term:
     memory: tuple[str, ...] = ()
     channel: Channel | None = None
     wants_episodes: int = 0
+    source: str = ""
     telescopes: ClassVar[bool] = False
     neutral: ClassVar[bool] = False
     text_name: ClassVar[str] = "term"

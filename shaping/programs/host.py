@@ -262,8 +262,8 @@ class Jail:
             self._piece([a[i : i + self.rows] for a in arrays], min(self.rows, rows - i))
             for i in range(0, rows, self.rows)
         ]
-        parts = zip(*(p.components for p in pieces))
-        return Output(np.concatenate([p.reward for p in pieces]), tuple(np.concatenate(part) for part in parts))
+        joined = np.concatenate([p.components for p in pieces], axis=1)
+        return Output(np.concatenate([p.reward for p in pieces]), joined)
 
     def _piece(self, arrays: Sequence[NDArray[Any]], rows: int) -> Output:
         if rows not in self._views:
@@ -278,7 +278,7 @@ class Jail:
         self._check(header, answer.decode("ascii", "replace"))
         self.outcomes["ok"] += 1
         # Copied first: the worker could write into what is shared while it is looked at.
-        return Output(reward.copy(), tuple(components.copy()))
+        return Output(reward.copy(), components.copy())
 
     def _check(self, header: wire.Header, said: str) -> None:
         if header.code == wire.MEMORY:

@@ -30,6 +30,34 @@ def _index(*items: Any) -> Callable[[Values], Values]:
     return lambda x: x[index]
 
 
+def _reduce(f: Callable[..., Any], pair: Callable[..., Any]) -> Callable[..., Callable[[Values], Any]]:
+    """A reduction; over a last axis of few numbers, column by column: NumPy's own goes row by row, 10 times slower.
+
+    Which way is taken depends on the sizes of a row alone, so that a row's result does not depend on its batch.
+    """
+
+    def made(axes: tuple[int, ...], keep: bool) -> Callable[[Values], Any]:
+        def reduce(x: Values) -> Any:
+            if axes != (-1,) or not 1 < x.shape[-1] <= 8:
+                return f(x, axis=axes, keepdims=keep)
+            out = pair(x[..., 0], x[..., 1])
+            for k in range(2, x.shape[-1]):
+                out = pair(out, x[..., k])
+            return out[..., None] if keep else out
+
+        return reduce
+
+    return made
+
+
+_sum = _reduce(np.sum, np.add)
+
+
+def _norm(axes: tuple[int, ...], keep: bool) -> Callable[[Values], Any]:
+    total = _sum(axes, keep)
+    return lambda x: np.sqrt(total(np.square(x)))
+
+
 # Operations without attributes.
 PLAIN: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide, "pow": np.power,
@@ -50,14 +78,14 @@ PLAIN: dict[str, Callable[..., Any]] = {
 # Operations whose attributes are known while compiling.
 MADE: dict[str, Callable[..., Callable[..., Any]]] = {
     "cast": lambda dtype: lambda x: x.astype(DTYPES[dtype]),
-    "sum": lambda axes, keep: lambda x: x.sum(axis=axes, keepdims=keep),
-    "prod": lambda axes, keep: lambda x: x.prod(axis=axes, keepdims=keep),
+    "sum": _sum,
+    "prod": _reduce(np.prod, np.multiply),
     "mean": lambda axes, keep: lambda x: x.mean(axis=axes, keepdims=keep),
-    "min": lambda axes, keep: lambda x: x.min(axis=axes, keepdims=keep),
-    "max": lambda axes, keep: lambda x: x.max(axis=axes, keepdims=keep),
-    "any": lambda axes, keep: lambda x: x.any(axis=axes, keepdims=keep),
-    "all": lambda axes, keep: lambda x: x.all(axis=axes, keepdims=keep),
-    "norm": lambda axes, keep: lambda x: np.sqrt(np.square(x).sum(axis=axes, keepdims=keep)),
+    "min": _reduce(np.min, np.minimum),
+    "max": _reduce(np.max, np.maximum),
+    "any": _reduce(np.any, np.logical_or),
+    "all": _reduce(np.all, np.logical_and),
+    "norm": _norm,
     "clip": lambda low, high: (
         (lambda x: np.minimum(x, high))
         if low is None

@@ -15,7 +15,6 @@ from torch import Tensor
 from .host import Jail, JailError
 from .inputs import Input
 from .lower import compile_program
-from .tape import Output
 
 _KEPT = 2
 _workers: "OrderedDict[tuple[Any, ...], Jailed]" = OrderedDict()
@@ -77,13 +76,7 @@ class Jailed:
                     raise
                 out = self.jail.run(arrays)
         device = batch[self.reads[0]].device
-        return torch.from_numpy(out.reward).to(device), _stacked(out).to(device)
-
-
-def _stacked(out: Output) -> Tensor:
-    if not out.components:
-        return torch.zeros(0, len(out.reward))
-    return torch.stack([torch.from_numpy(part) for part in out.components])
+        return torch.from_numpy(out.reward).to(device), torch.from_numpy(out.components).to(device)
 
 
 def jailed(text: str, inputs: tuple[Input, ...], timeout: float, require: str) -> Jailed:

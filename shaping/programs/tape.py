@@ -21,10 +21,10 @@ Step = tuple[Callable[[Registers], Any], int]
 
 
 class Output(NamedTuple):
-    """What a program gave: the reward, float32 ``[B]``, and each component, float32 ``[B]``, in order."""
+    """What a program gave: the reward, float32 ``[B]``, and each component, in order: arrays or one ``[K, B]``."""
 
     reward: Any
-    components: tuple[Any, ...]
+    components: Any
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,28 @@ def test_the_text_is_in_the_state_and_comes_back_from_an_expression() -> None:
     assert {"source": GOOD} in resumed.reward.state().values()
 
 
+def test_a_saved_agent_brings_its_program_along(tmp_path: Path) -> None:
+    """No reward= and no file: the expression names the program, and the checkpoint holds it."""
+    from cairn.agents import PPO
+
+    text = "def reward(next_position, next_carrying):\n    return sum(next_position, dim=-1) * 0.01\n"
+
+    def envs() -> gym.vector.VectorEnv:
+        return gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0", num_envs=8, device="cpu")
+
+    model = PPO("MlpPolicy", envs(), reward=Task() + Program(text, name="hints"), n_steps=8, batch_size=32, seed=0)
+    model.learn(64)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", env=envs())
+    term = loaded.reward.summands[1].term
+    assert isinstance(term, Program) and term.source == text and term.text == 'program("hints")'
+    model.learn(64, reset_num_timesteps=False)
+    loaded.learn(64, reset_num_timesteps=False)
+    assert term.outcomes["ok"] > 0
+    ours, theirs = (m.policy.state_dict() for m in (model, loaded))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_settings_are_written_and_read() -> None:
     term = Program(GOOD, name="near", timeout=3.5, require="kernel", bound=10.0, faults="zero")
     assert term.text == 'program("near", timeout=3.5, require="kernel", bound=10.0, faults="zero")'
