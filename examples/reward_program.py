@@ -1,4 +1,4 @@
-"""Write a reward as a program, as a language model would, and train on it: DoorKey's facts, or HalfCheetah's (--mujoco).
+"""Write a reward as a program, as a language model would, and train on it: DoorKey, or HalfCheetah (--mujoco).
 
 The text is compiled by Cairn and runs in a jailed worker process; nothing in it can reach a file or the network.
 """

@@ -155,6 +155,11 @@ class Jail:
         """Whether there is a worker of this very process, alive."""
         return self._process is not None and self._owner == os.getpid() and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The worker's process; None without one."""
+        return self._process.pid if self._process is not None else None
+
     def _wait(self, seconds: float) -> bool:
         """Whether the worker answered: a byte came, in time."""
         try:
