@@ -77,6 +77,20 @@ def test_a_saved_agent_brings_its_program_along(tmp_path: Path) -> None:
     assert term.outcomes["ok"] > 0
 
 
+def test_texts_of_another_reward_are_refused() -> None:
+    from cairn.shaping import as_reward
+
+    reward = as_reward(Task() + Program(GOOD, name="near"))
+    (key,) = reward.sources
+    other = as_reward(Task() + Program("far"))
+    with pytest.raises(ValueError, match="another reward"):
+        other.put_sources({key: GOOD})
+    with pytest.raises(ValueError, match="another reward"):
+        reward.put_sources({key: 3})  # type: ignore[dict-item]
+    reward.put_sources({key: "def reward(t):\n    return t"})
+    assert reward.sources == {key: "def reward(t):\n    return t"}
+
+
 def test_settings_are_written_and_read() -> None:
     term = Program(GOOD, name="near", timeout=3.5, require="kernel", bound=10.0, faults="zero")
     assert term.text == 'program("near", timeout=3.5, require="kernel", bound=10.0, faults="zero")'
