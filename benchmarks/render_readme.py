@@ -39,6 +39,8 @@ def environments() -> str:
             row = ("MuJoCo, sparse", "MuJoCo on CPU threads", "reward only past a distance or at a goal")
         elif room == "physics":
             row = ("MuJoCo", "MuJoCo on CPU threads", "Gymnasium's v5 tasks, bit for bit")
+        elif room == "areas":
+            row = ("Reward areas", "torch", "an outcome in the plane, paid in a few areas: for quality-diversity")
         else:
             row = ("Tabular", "tables in torch", "finite worlds with exact solutions")
         groups.setdefault(row, []).append(name)

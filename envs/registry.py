@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium
 
+from .areas.ids import AREA_IDS
 from .grid.ids import BABYAI_IDS, GRID_IDS
 from .physics.ids import PHYSICS_IDS
 from .tabular.ids import TABULAR_IDS
@@ -18,6 +19,7 @@ TABLE: tuple[Row, ...] = (
     *((f"cairn/{upstream}", *_GRID, {"upstream": upstream}, None) for upstream in GRID_IDS + BABYAI_IDS),
     *PHYSICS_IDS,
     *((*row, None) for row in TABULAR_IDS),
+    *((*row, None) for row in AREA_IDS),
 )
 
 
