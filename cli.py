@@ -1,4 +1,4 @@
-"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``envs``, ``bench`` and ``demo``.
+"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``collect``, ``envs``, ``bench`` and ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.
@@ -155,6 +155,43 @@ def _play_by_hand(name: str, seed: int) -> int:
     return 0
 
 
+def collect(
+    actor: Positional[Annotated[str, arg(metavar="RUN|ACTOR")]],
+    /,
+    to: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    env: Annotated[str | None, arg(metavar="ID")] = None,
+    episodes: int = 100,
+    seed: int = 0,
+    num_envs: int = 16,
+    deterministic: bool = False,
+    only_success: bool = False,
+    minari: Annotated[str | None, arg(metavar="DATASET")] = None,
+) -> int:
+    r"""Collect demonstrations: whole episodes of a trained agent, of a solver, a bot or a controller.
+
+    For instance:
+      cairn collect runs/doorkey --episodes 100 --to data/doorkey
+      cairn collect solver --env cairn/MiniGrid-KeyCorridorS3R3-v0 --episodes 10 --to data/keycorridor
+      cairn collect bot --env BabyAI-GoToLocal-v0 --minari babyai/gotolocal/bot-v0
+
+    Args:
+        actor: A run folder; or solver (shortest solutions of the grid ids), bot (MiniGrid's, of the BabyAI ids),
+            scripted (controllers of some classic tasks) or random, which need --env.
+        to: The folder to write, for --agent-args demonstrations=FOLDER. Left out: data/<environment>-<actor>.
+        env: The environment's id; for a run, its own.
+        episodes: How many.
+        seed: Chooses the levels.
+        num_envs: How many are played side by side.
+        deterministic: Take the likeliest action each time (runs only).
+        only_success: Leave out episodes that fail.
+        minari: Also write them as this dataset of Minari's (extra data).
+    """
+    from .agents.data.command import write
+
+    print(write(actor, to, env, episodes, seed, num_envs, deterministic, only_success, minari))
+    return 0
+
+
 def envs(search: Positional[Annotated[str, arg(metavar="WORD")]] = "", /) -> int:
     """List the environments; any other Gymnasium id (CartPole-v1) can be trained on too.
 
@@ -251,6 +288,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "resume": resume,
     "eval": evaluate,
     "play": play,
+    "collect": collect,
     "envs": envs,
     "bench": bench,
     "demo": demo,
