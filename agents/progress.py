@@ -40,12 +40,16 @@ class Silent:
 
 
 def summary(row: Mapping[str, float]) -> str:
-    """Return and success rate of the training episodes, as far as ``row`` has them."""
+    """Return and success rate of the training episodes, as far as ``row`` has them, and which servers are down."""
     parts = []
     if "rollout/ep_rew_mean" in row:
         parts.append(f"return {row['rollout/ep_rew_mean']:.3g}")
     if "rollout/success_rate" in row:
         parts.append(f"success {row['rollout/success_rate']:.0%}")
+    # A reward that asks a language model logs this; training goes on without answers, and says so.
+    down = sorted(key.split("/")[1] for key, value in row.items() if key.endswith("/server_up") and value == 0)
+    if down:
+        parts.append(f"no answers for {', '.join(down)}: its server is down")
     return "  ".join(parts) or "no episode has ended yet"
 
 

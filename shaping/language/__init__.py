@@ -1,0 +1,23 @@
+"""Language models that label, advise and design: the client, what is asked of it, and when answers are taken."""
+
+from ..._lazy import exports
+
+# Public name -> the file that defines it.
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "Answer": "ask",
+        "Budget": "budget",
+        "Cache": "cache",
+        "Client": "client",
+        "Desk": "desk",
+        "Giver": "ask",
+        "JournalError": "desk",
+        "LanguageError": "ask",
+        "Oracle": "oracle",
+        "Question": "ask",
+        "fenced": "ladder",
+        "image": "ask",
+        "read": "ladder",
+    },
+)
