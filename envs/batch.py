@@ -306,6 +306,27 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int, device: to
     Raises:
         ValueError: The shape, the type, or a value is wrong; the message names the first bad lane.
     """
+    tensor = check_action_form(space, actions, num_envs, device)
+    whole = not tensor.is_floating_point()
+    low, high = _action_bounds(space, tensor)
+    if isinstance(low, int) and tensor.numel():  # one range for all: two numbers tell, and this is the common case
+        least, most = torch.aminmax(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor)
+        if int(least) >= low and int(most) <= high:
+            return tensor.to(torch_dtype(space))
+    good = (tensor >= low) & (tensor <= high) & torch.isfinite(tensor)  # NaN compares false
+    if not bool(good.all()):
+        lane = int((~good).reshape(num_envs, -1).any(1).nonzero()[0, 0])
+        hint = "; clip the policy's actions to the bounds first" if not whole else ""
+        raise ValueError(f"the action of lane {lane} is {tensor[lane].tolist()}, which is not in {space}{hint}")
+    return tensor.to(torch_dtype(space))
+
+
+def check_action_form(space: gym.Space[Any], actions: Any, num_envs: int, device: torch.device | str = "cpu") -> Tensor:
+    """Do the part of ``check_actions`` that looks at no value, and so waits for no GPU.
+
+    Raises:
+        ValueError: The shape or the type is wrong.
+    """
     try:
         tensor = torch.as_tensor(actions, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -325,17 +346,7 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int, device: to
         raise ValueError(f"actions have dtype {tensor.dtype}, and {space} wants whole numbers")
     if not whole:
         tensor = tensor.to(torch_dtype(space))
-    low, high = _action_bounds(space, tensor)
-    if isinstance(low, int) and tensor.numel():  # one range for all: two numbers tell, and this is the common case
-        least, most = torch.aminmax(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor)
-        if int(least) >= low and int(most) <= high:
-            return tensor.to(torch_dtype(space))
-    good = (tensor >= low) & (tensor <= high) & torch.isfinite(tensor)  # NaN compares false
-    if not bool(good.all()):
-        lane = int((~good).reshape(num_envs, -1).any(1).nonzero()[0, 0])
-        hint = "; clip the policy's actions to the bounds first" if not whole else ""
-        raise ValueError(f"the action of lane {lane} is {tensor[lane].tolist()}, which is not in {space}{hint}")
-    return tensor.to(torch_dtype(space))
+    return tensor
 
 
 def _action_bounds(space: gym.Space[Any], like: Tensor) -> tuple[Any, Any]:

@@ -53,13 +53,10 @@ class Reacher(Task):
         """Uniform joints, and a target anywhere within 0.2 m of the root."""
         model = self.model
         qpos = rng.uniform(low=-0.1, high=0.1, size=model.sizes["nq"]) + model.init_qpos
-        while True:
-            goal = rng.uniform(low=-0.2, high=0.2, size=2)
-            if np.linalg.norm(goal) < 0.2:
-                break
-        qpos[-2:] = goal
+        norm = self.xp.norm
+        qpos[..., -2:] = self.xp.redraw(lambda: rng.uniform(low=-0.2, high=0.2, size=2), lambda goal: norm(goal) < 0.2)
         qvel = model.init_qvel + rng.uniform(low=-0.005, high=0.005, size=model.sizes["nv"])
-        qvel[-2:] = 0
+        qvel[..., -2:] = 0
         return qpos, qvel
 
     def facts(self, now: State) -> dict[str, Array]:
@@ -131,15 +128,15 @@ class Pusher(Task):
     def start(self, rng: np.random.Generator) -> Start:
         """The object anywhere on its half of the table, not closer than 0.17 m to the goal."""
         model = self.model
-        qpos = model.init_qpos.copy()
-        while True:
-            cylinder = np.concatenate([rng.uniform(low=-0.3, high=0, size=1), rng.uniform(low=-0.2, high=0.2, size=1)])
-            if np.linalg.norm(cylinder) > 0.17:
-                break
-        qpos[-4:-2] = cylinder
-        qpos[-2:] = 0
+        cylinder = self.xp.redraw(
+            lambda: self.xp.join([rng.uniform(low=-0.3, high=0, size=1), rng.uniform(low=-0.2, high=0.2, size=1)]),
+            lambda place: self.xp.norm(place) > 0.17,
+        )
         qvel = model.init_qvel + rng.uniform(low=-0.005, high=0.005, size=model.sizes["nv"])
-        qvel[-4:] = 0
+        qvel[..., -4:] = 0
+        qpos = self.xp.zeros(qvel) + model.init_qpos
+        qpos[..., -4:-2] = cylinder
+        qpos[..., -2:] = 0
         return qpos, qvel
 
     def facts(self, now: State) -> dict[str, Array]:

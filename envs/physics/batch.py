@@ -1,4 +1,4 @@
-"""``PhysicsBatch``: many environments of a physics task as a ``BatchEnv``; what ``gym.make_vec`` calls."""
+"""``PhysicsBatch``: many environments of a physics task as a ``BatchEnv``, on the CPU."""
 
 import secrets
 from collections.abc import Mapping
@@ -18,58 +18,9 @@ from .dynamics import DynamicsRanges, apply, copies
 from .engine import CpuEngine, default_threads
 from .generators import pack, unpack
 from .memory import Memory, observation_space, split
-from .model import RENDER_ARGUMENTS, load_model, make_task
+from .model import load_model, set_solver
 from .pictures import Painter
 from .task import State, Task
-
-
-def make_vec(
-    task: str,
-    num_envs: int,
-    *,
-    device: str | torch.device = "cpu",
-    max_episode_steps: int | None = None,
-    threads: int | None = None,
-    dtype: str = "float64",
-    render_mode: str | None = None,
-    dynamics: DynamicsRanges | Mapping[str, Any] | None = None,
-    **kwargs: Any,
-) -> "PhysicsBatch":
-    """Make ``num_envs`` environments of one task.
-
-    Args:
-        task: Upstream's id, such as ``"Ant-v5"``, or one of the sparse tasks.
-        num_envs: How many environments, at least 1.
-        device: ``"cpu"``.
-        max_episode_steps: Truncate after so many steps; None never does.
-        threads: How many threads step; as many as there are cores by default.
-        dtype: Of the observations: ``"float64"`` as upstream, or ``"float32"``.
-        render_mode: None, or ``"rgb_array"``.
-        dynamics: Ranges of mass, friction and gravity, drawn anew for each episode; see ``PhysicsBatch``.
-        kwargs: Arguments of upstream's class.
-
-    Raises:
-        ValueError: An argument has a wrong value, or the model file cannot be read.
-        TypeError: An argument that the task does not have.
-        NotImplementedError: A device other than the CPU.
-    """
-    place = torch.device(device)
-    if place.type != "cpu":
-        raise NotImplementedError(
-            f"device={str(device)!r}: in this version physics runs on the CPU only; make it with device='cpu' and move "
-            "the observations to the GPU"
-        )
-    pictures = {name: kwargs.pop(name) for name in RENDER_ARGUMENTS if name in kwargs}
-    return PhysicsBatch(
-        make_task(task, kwargs),
-        num_envs,
-        max_episode_steps=max_episode_steps,
-        threads=threads,
-        dtype=dtype,
-        render_mode=render_mode,
-        pictures=pictures,
-        dynamics=None if dynamics is None else DynamicsRanges.of(dynamics),
-    )
 
 
 class PhysicsBatch(BatchEnv):
@@ -98,6 +49,7 @@ class PhysicsBatch(BatchEnv):
         pictures: Upstream's arguments for pictures (``width``, ``height``, ``camera_id``, ...).
         dynamics: Each environment then has a model of its own, and each episode its own mass, friction and gravity,
             drawn from the lane's generator before the start; the factors are ``facts["dynamics"] [N, 3]``.
+        solver: ``"newton"``, ``"cg"`` or ``"pgs"``; None for the model file's, which is upstream's.
     """
 
     exact_state = True
@@ -114,18 +66,16 @@ class PhysicsBatch(BatchEnv):
         render_mode: str | None = None,
         pictures: Mapping[str, Any] | None = None,
         dynamics: DynamicsRanges | None = None,
+        solver: str | None = None,
     ) -> None:
-        _check_count("num_envs", num_envs)
-        if max_episode_steps is not None:
-            _check_count("max_episode_steps", max_episode_steps)
-        if threads is not None:
-            _check_count("threads", threads)
+        check_counts(num_envs=num_envs, max_episode_steps=max_episode_steps, threads=threads)
         if dtype not in ("float64", "float32"):
             raise ValueError(f"dtype={dtype!r}: observations are 'float64', as upstream's, or 'float32'")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r}: a batch has None or 'rgb_array'")
         self.model, self.pairs = load_model(task)
         self.task, self._parts = task, task.parts()
+        set_solver(self.model, solver)
         self.dynamics = dynamics
         models = [self.model] * num_envs if dynamics is None else copies(self.model, num_envs)
         self._factors = np.ones((num_envs, 3))
@@ -439,6 +389,8 @@ class PhysicsBatch(BatchEnv):
             self._painter = None
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}={value!r}: it is a whole number of at least 1")
+def check_counts(**counts: Any) -> None:
+    """Raise ValueError where one of them, None apart, is no whole number of at least 1."""
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+            raise ValueError(f"{name}={value!r}: it is a whole number of at least 1")

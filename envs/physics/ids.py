@@ -5,7 +5,7 @@
 
 from typing import Any
 
-SINGLE, VECTOR = "cairn.envs.physics.single:make", "cairn.envs.physics.batch:make_vec"
+SINGLE, VECTOR = "cairn.envs.physics.single:make", "cairn.envs.physics.vector:make_vec"
 
 # Task names as gymnasium has them (the key of ``TASKS``), and the time limit in steps.
 V5_TASKS: tuple[tuple[str, int], ...] = (

@@ -71,6 +71,33 @@ def load_model(task: Task) -> tuple[Any, "Pairs"]:
     return model, pairs
 
 
+def set_solver(model: Any, solver: str | None, *, pgs: bool = True) -> None:
+    """Have ``model`` use another solver than its file says; None keeps the file's.
+
+    Args:
+        model: The ``mujoco.MjModel``, changed in place.
+        solver: ``"newton"``, ``"cg"``, ``"pgs"`` or None.
+        pgs: Whether the engine has PGS. One that has not uses Newton where the file says PGS.
+
+    Raises:
+        ValueError: There is no such solver, or the engine does not have it.
+    """
+    kinds = {
+        "newton": mujoco.mjtSolver.mjSOL_NEWTON,
+        "cg": mujoco.mjtSolver.mjSOL_CG,
+        "pgs": mujoco.mjtSolver.mjSOL_PGS,
+    }
+    if solver is None:
+        if not pgs and model.opt.solver == kinds["pgs"]:
+            model.opt.solver = kinds["newton"]
+        return
+    if solver not in kinds or (solver == "pgs" and not pgs):
+        have = ", ".join(map(repr, kinds if pgs else list(kinds)[:2]))
+        hint = "" if pgs else "; MuJoCo Warp has no PGS: compare with a CPU engine made with solver='newton'"
+        raise ValueError(f"solver={solver!r}: this engine has {have}{hint}")
+    model.opt.solver = kinds[solver]
+
+
 @contextmanager
 def model_warnings() -> Iterator[None]:
     """Turn what MuJoCo complains of while it reads a model into Python warnings.

@@ -8,7 +8,7 @@ and chosen so that a batch gives the bits that Gymnasium's classes give row by r
 - ``square_power`` is the C library's ``pow(x, 2)``, as ``x**2`` is for NumPy scalars; it is not always ``x * x``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ class NumpyOps:
     def concat(parts: Sequence[Any]) -> Any:
         """Join arrays ``[N, ...]`` into one ``[N, D]``, each flattened."""
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+    @staticmethod
+    def join(parts: Sequence[Any]) -> Any:
+        """Join arrays along the last axis."""
+        return np.concatenate(parts, axis=-1)
 
     @staticmethod
     def sum_square(x: Any) -> Any:
@@ -112,3 +117,15 @@ class NumpyOps:
     def never(x: Any) -> Any:
         """False for each row: ``[N, ...]`` to bool ``[N]``."""
         return np.zeros(len(x), np.bool_)
+
+    @staticmethod
+    def zeros(like: Any) -> Any:
+        """Zeros of the same shape."""
+        return np.zeros_like(like)
+
+    @staticmethod
+    def redraw(draw: Callable[[], Any], accept: Callable[[Any], Any]) -> Any:
+        """Draw until the draw is accepted."""
+        while not accept(value := draw()):
+            pass
+        return value

@@ -165,8 +165,8 @@ class SparseCartPoleSwingUp(Task):
 
     def start(self, rng: np.random.Generator) -> Start:
         """The pole hangs, with noise of 0.01 on all."""
-        qpos = np.array([0.0, np.pi]) + 0.01 * rng.standard_normal(2)
-        return qpos, 0.01 * rng.standard_normal(2)
+        noise = 0.01 * rng.standard_normal(2)
+        return self.xp.constant((0.0, np.pi), noise) + noise, 0.01 * rng.standard_normal(2)
 
     def facts(self, now: State) -> dict[str, Array]:
         """``success``: balanced in the middle; ``distance``: of cos(pole) from 1."""
@@ -204,7 +204,8 @@ class SparseAcrobot(Task):
 
     def start(self, rng: np.random.Generator) -> Start:
         """Both angles anywhere, at rest."""
-        return rng.uniform(-np.pi, np.pi, 2), np.zeros(2)
+        angles = rng.uniform(-np.pi, np.pi, 2)
+        return angles, self.xp.zeros(angles)
 
     def facts(self, now: State) -> dict[str, Array]:
         """``distance`` of tip and target, m; ``success``: within ``radius``."""

@@ -227,9 +227,14 @@ def test_bad_arguments(tmp_path):
     def make(**kwargs):
         return gym.make_vec("cairn/Ant-v5", num_envs=kwargs.pop("num_envs", 2), **kwargs)
 
-    for device in ("cuda", "cuda:0"):
-        with pytest.raises(NotImplementedError, match="CPU only"):
+    for device, message in (("cuda:99", "CUDA devices"), ("mps", "'cpu' and on 'cuda'"), ("toaster", "no device")):
+        with pytest.raises(ValueError, match=message):
             make(device=device)
+    for wrong, message in (({"engine": "brax"}, "brax"), ({"solver": "magic"}, "solver")):
+        with pytest.raises(ValueError, match=message):
+            make(**wrong)
+    with pytest.raises(TypeError, match="njmax: only engine 'warp'"):
+        make(njmax=3)
     with pytest.raises(TypeError, match="forward_reward_wait"):
         make(forward_reward_wait=1.0)
     for wrong in ({"num_envs": 0}, {"threads": 0}, {"max_episode_steps": 0}, {"dtype": "float16"}, {"frame_skip": 0},

@@ -1,0 +1,366 @@
+"""``WarpBatch``: many environments of a physics task on MuJoCo Warp, a whole step being one CUDA graph."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ..batch import BatchEnv, check_action_form, check_actions, check_like, check_reset_mask, lane_seed
+from .model import contact_pairs, load_model, set_solver
+from .task import State, Task
+from .torch_ops import LaneDraws, bind_torch
+from .warp_engine import WarpEngine
+from .warp_graph import StepGraph
+
+Tensors = dict[str, Tensor]
+
+
+class WarpBatch(BatchEnv):
+    """N environments of a physics task on one device, observation, reward, end and reset included.
+
+    The task is the one that the CPU engine has. Physics and observations are float32; starts have upstream's
+    distribution, and not upstream's draws: lane i of seed s has a stream of its own, a function of (s, i) alone.
+
+    On a GPU a step is one CUDA graph, recorded at the first ``step``; nothing in it waits. What has to be looked at by
+    the host is looked at every ``check_every`` steps, in ``reset``, in ``state_dict`` and in ``close``: buffers that
+    were too small, and actions that are not in the action space. So a contact is never dropped without an error, and
+    the error comes at most ``check_every`` steps late. 1 is the default on the CPU, and then errors come at once, and
+    a wrong action changes nothing. A lane with a wrong action has had zeros for it until the error.
+
+    An environment whose simulation breaks down ends its episode as on the CPU: terminated, reward 0,
+    ``final_facts["unstable"]``, and for its last state the one before the step. The others go on.
+
+    Facts and ``info`` are those of ``PhysicsBatch``.
+
+    Args:
+        task: The task; this batch binds it to its model.
+        num_envs: N.
+        device: ``"cuda"``, ``"cuda:1"``, or ``"cpu"``.
+        max_episode_steps: The time limit, in steps.
+        dtype: Of the observations, ``"float32"`` or ``"float64"``.
+        render_mode: None or ``"rgb_array"``.
+        pictures: Upstream's arguments for pictures; ``width``, ``height``, ``camera_id`` and ``camera_name`` count.
+        solver: ``"newton"`` or ``"cg"``; None for the model file's, or Newton where that is PGS.
+        nconmax: Room for so many contacts in each environment, on average over the batch.
+        njmax: Room for so many rows of constraints in every environment.
+        deterministic: The same bits in every run on a GPU, at some cost in speed.
+        check_every: How many steps may pass between two looks at errors; 1 on the CPU and 64 on a GPU by default.
+
+    Raises:
+        ImportError: MuJoCo Warp is not installed.
+        ValueError: The model is beyond MuJoCo Warp, or a buffer is too small for the model at rest.
+        NotImplementedError: The task can be started for one environment at a time only.
+    """
+
+    exact_state = True
+    metadata = {**BatchEnv.metadata, "render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        device: torch.device | str,
+        max_episode_steps: int | None = None,
+        dtype: str = "float32",
+        render_mode: str | None = None,
+        pictures: Mapping[str, Any] | None = None,
+        solver: str | None = None,
+        nconmax: int | None = None,
+        njmax: int | None = None,
+        deterministic: bool = True,
+        check_every: int | None = None,
+    ) -> None:
+        place = torch.device(device)
+        self.task, self.model = task, load_model(task)
+        set_solver(self.model, solver, pgs=False)
+        self.pairs = contact_pairs(self.model, task.feet)
+        room = {"nconmax": nconmax, "njmax": njmax}
+        self.engine = WarpEngine(
+            self.model, self.pairs, task.reads, task.frame_skip, num_envs, place, deterministic=deterministic, **room
+        )
+        bind_torch(task, place)
+        bounds = self.model.actuator_ctrlrange.copy().astype(np.float32)
+        super().__init__(
+            num_envs,
+            spaces.Box(-np.inf, np.inf, (task.observe(self.engine.now).shape[1],), np.dtype(dtype).type),
+            spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32),
+            device=place,
+            max_steps=max_episode_steps,
+            render_mode=render_mode,
+        )
+        self._dtype = torch.float64 if dtype == "float64" else torch.float32
+        self._pictures = dict(pictures or {})
+        self._renderer: Any = None
+        self._low, self._high = (torch.from_numpy(bounds[:, side].copy()).to(place) for side in (0, 1))
+        self._feet = torch.from_numpy(self.pairs.feet).to(place)
+        self._none = torch.zeros(num_envs, dtype=torch.bool, device=place)
+        self._bad = self._none.clone()
+        self._keys = torch.zeros(num_envs, dtype=torch.int64, device=place)
+        self._counts, self._elapsed = self._keys.clone(), self._keys.clone()
+        self._action = torch.zeros(num_envs, bounds.shape[0], device=place)
+        self._obs = torch.zeros(num_envs, *(self.single_observation_space.shape or ()), dtype=self._dtype, device=place)
+        self._begun = self._told = False
+        self._check_every = check_every or (64 if place.type == "cuda" else 1)
+        self._unchecked = 0
+        self._graph = StepGraph(self._tick, self.state_dict, self._restore, place)
+        self._draw(self._none)
+        # The task's constants come to be here, not in the graph, which cannot copy from the host.
+        task.outcome(self.engine.before, self._action, self.engine.now)
+        self._facts(self.engine.now, self._none)
+
+    @property
+    def touching_pairs(self) -> Tensor:
+        """Geom ids of the pairs of ``facts["touching"]``: int64 ``[P, 2]``."""
+        return torch.from_numpy(self.pairs.geoms)
+
+    @property
+    def touching_names(self) -> tuple[tuple[str, str], ...]:
+        """Geom names of the pairs of ``facts["touching"]``."""
+        return self.pairs.names
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Begin new episodes; ``info`` has upstream's reset info and the facts."""
+        self.check()
+        mask = (options or {}).get("reset_mask")
+        rows = np.ones(self.num_envs, np.bool_) if mask is None else check_reset_mask(mask, self.num_envs)
+        if not self._begun and not rows.all():
+            raise gym.error.ResetNeeded("the first reset is of all environments: leave out options['reset_mask']")
+        chosen = torch.from_numpy(rows.copy()).to(self.device)
+        if seed is not None or not self._begun:
+            main = secrets.randbits(62) if seed is None else seed
+            keys = torch.tensor([lane_seed(main, i) for i in range(self.num_envs)], device=self.device)
+            self._keys.copy_(torch.where(chosen, keys, self._keys))
+            self._counts.masked_fill_(chosen, 0)
+        self._begun = True
+        with self.engine.here():
+            self._obs = self._begin(chosen, self._obs)
+        now = self.engine.now
+        info: dict[str, Any] = {name: array.clone() for name, array in self.task.start_info(now).items()}
+        info["facts"] = self._facts(now, self._none)
+        if self._frame_every:
+            info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
+        return self._obs, info
+
+    def _draw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Starts of all lanes; the streams of ``rows`` go on, those of the others stay."""
+        draws: Any = LaneDraws(self._keys, self._counts, rows)
+        try:
+            start: Any = self.task.start(draws)
+            qpos, qvel = start
+            fits = qpos.shape == (self.num_envs, self.model.nq) and qvel.shape == (self.num_envs, self.model.nv)
+        except (TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+            fits, why = False, f" ({error})"
+        else:
+            why = ""
+        if not fits:
+            raise NotImplementedError(
+                f"{type(self.task).__name__} starts one environment at a time, and MuJoCo Warp all at once{why}: make "
+                "it with device='cpu', or write start() with draws [..., size] and the operations of self.xp"
+            )
+        return qpos, qvel
+
+    def _begin(self, rows: Tensor, obs: Tensor) -> Tensor:
+        """Begin an episode in ``rows``: the new observations there, ``obs`` elsewhere."""
+        self.engine.start(rows, *self._draw(rows))
+        self._elapsed.masked_fill_(rows, 0)
+        return torch.where(rows[:, None], self._observe(), obs)
+
+    def _observe(self) -> Tensor:
+        obs: Tensor = self.task.observe(self.engine.now)
+        return obs.to(self._dtype)
+
+    def _tick(self) -> Tensors:
+        """The whole step, from ``_action`` to what ``step`` returns, all in tensors: this is what the graph records."""
+        out = self._advance()
+        obs = self._begin(out["ended"], out["final_obs"])
+        return {**out, "obs": obs, **self._named("facts", self._facts(self.engine.now, self._none))}
+
+    def _advance(self) -> Tensors:
+        """The step without resets."""
+        action = self._action
+        wrong = ~((action >= self._low) & (action <= self._high)).all(1)  # NaN compares false
+        self._bad |= wrong
+        action = torch.where(wrong[:, None], torch.zeros_like(action), action)
+        engine = self.engine
+        engine.step(action)
+        unstable = engine.unstable()
+        engine.hold(unstable)
+        outcome = self.task.outcome(engine.before, action, engine.now)
+        self._elapsed.add_(1)
+        terminated = outcome.terminated | unstable
+        truncated = torch.zeros_like(unstable) if self.max_steps is None else self._elapsed >= self.max_steps
+        reward = torch.where(unstable, torch.zeros_like(outcome.reward), outcome.reward)
+        return {
+            "reward": reward.float(),
+            "terminated": terminated,
+            "truncated": truncated,
+            "ended": terminated | truncated,
+            "final_obs": self._observe(),
+            **self._named("info", {**outcome.info, "task_reward": reward}),
+            **self._named("final_facts", self._facts(engine.now, unstable)),
+        }
+
+    @staticmethod
+    def _named(group: str, tensors: Tensors) -> Tensors:
+        """Copies, since a reset writes into the engine's arrays."""
+        return {f"{group}/{name}": tensor.clone() for name, tensor in tensors.items()}
+
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Step every environment once: ``actions`` float32 ``[N, nu]``."""
+        if not self._begun:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        form = check_actions if self._check_every == 1 else check_action_form
+        self._action.copy_(form(self.single_action_space, actions, self.num_envs, self.device))
+        frames: dict[str, Any] = {}
+        if self._frame_every:
+            with self.engine.here():
+                out = self._advance()
+                frames["final_frame"], frames["_final_frame"] = self._frames(out["ended"])
+                out["obs"] = self._begin(out["ended"], out["final_obs"])
+                out.update(self._named("facts", self._facts(self.engine.now, self._none)))
+            frames["frame"], frames["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
+        else:
+            with self.engine.here():
+                out = self._graph.run()
+        self._unchecked += 1
+        if self._unchecked >= self._check_every:
+            self.check()
+        self._obs = out["obs"]
+        info: dict[str, Any] = {"facts": {}, "final_facts": {}, **frames}
+        for name, tensor in out.items():
+            group, _, key = name.partition("/")
+            if key:
+                (info if group == "info" else info[group])[key] = tensor
+        info.update(final_obs=out["final_obs"], _final_obs=out["ended"])
+        return self._obs, out["reward"], out["terminated"], out["truncated"], info
+
+    def check(self) -> None:
+        """Look for errors since the last look; waits for the device.
+
+        Raises:
+            RuntimeError: A buffer was too small, and contacts or constraints were dropped.
+            ValueError: An action was not in the action space.
+        """
+        self._unchecked = 0
+        if self._told:
+            return
+        self._told = True  # whatever is raised is raised once
+        self.engine.check()
+        self._told = False
+        if bool(self._bad.any()):
+            lane = int(self._bad.nonzero()[0, 0])
+            self._bad.zero_()
+            raise ValueError(
+                f"an action of lane {lane} was not in {self.single_action_space}, at most {self._check_every} steps "
+                "ago; clip the policy's actions to the bounds first, and make the batch with check_every=1 to see which"
+            )
+
+    def _facts(self, state: State, unstable: Tensor) -> Tensors:
+        return {
+            "qpos": state.qpos,
+            "qvel": state.qvel,
+            "xpos": state.xpos,
+            "touching": state.touching,
+            "feet": (state.touching[:, None, :] & self._feet).any(2),
+            "unstable": unstable,
+            **self.task.facts(state),
+        }
+
+    def observe(self) -> tuple[Tensor, dict[str, Any]]:
+        """The present observation and the facts, without a step."""
+        if not self._begun:
+            raise gym.error.ResetNeeded("call reset() before observe()")
+        return self._obs, {"facts": self._facts(self.engine.now, self._none)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Physics with warm start, what was read of it, random streams and counters: copies on the batch's device."""
+        self.check()
+        return {
+            "task": type(self.task).__name__,
+            "begun": self._begun,
+            "physics": self.engine.state(),
+            "keys": self._keys.clone(),
+            "counts": self._counts.clone(),
+            "elapsed": self._elapsed.clone(),
+            "obs": self._obs.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; what follows on the same device is then the same, bit for bit.
+
+        Raises:
+            ValueError: The state is of another task, model, engine or number of environments.
+        """
+        present = self.state_dict()
+        check_like(state, present, type(self).__name__)
+        if state["task"] != present["task"]:
+            raise ValueError(f"this is the state of {state['task']!r} environments, and these are {present['task']!r}")
+        self._restore(state)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.engine.load(state["physics"])
+        for name in ("keys", "counts", "elapsed"):
+            getattr(self, f"_{name}").copy_(state[name])
+        self._obs = state["obs"].to(self.device).clone()
+        self._begun = state["begun"]
+
+    def set_state(self, lanes: Any, qpos: Any, qvel: Any) -> None:
+        """Put some lanes at other positions and velocities, within their episodes.
+
+        Args:
+            lanes: Indices ``[k]``.
+            qpos: ``[k, nq]``.
+            qvel: ``[k, nv]``.
+
+        Raises:
+            ValueError: A wrong shape, or numbers that are not finite.
+            gymnasium.error.ResetNeeded: This batch has not been reset.
+        """
+        if not self._begun:
+            raise gym.error.ResetNeeded("call reset() before states go in or out")
+        index = torch.as_tensor(lanes)
+        if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < self.num_envs)).all()):
+            raise ValueError(f"lanes={lanes!r}: they are indices below {self.num_envs}")
+        index = index.to(self.device)
+        rows, whole = self._none.clone(), []
+        rows[index] = True
+        for name, array, width in (("qpos", qpos, self.model.nq), ("qvel", qvel, self.model.nv)):
+            given = torch.as_tensor(array, dtype=torch.float32, device=self.device)
+            if given.shape != (len(index), width) or not bool(torch.isfinite(given).all()):
+                raise ValueError(f"{name} is a finite array of shape ({len(index)}, {width})")
+            whole.append(self.engine.now.__dict__[name].clone())
+            whole[-1][index] = given
+        with self.engine.here():
+            self.engine.move(rows, *whole)
+            self._obs = torch.where(rows[:, None], self._observe(), self._obs)
+
+    def _frames(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures uint8 ``[N, H, W, 3]`` of some lanes, black elsewhere, and the mask of these."""
+        frames = self._paint()
+        return frames * chosen[:, None, None, None], chosen.clone()
+
+    def _paint(self) -> Tensor:
+        if self._renderer is None:
+            from .warp_pictures import BatchPainter
+
+            self._renderer = BatchPainter(self.engine, self.model, self.task.camera, self._pictures)
+        painted: Tensor = self._renderer.paint()
+        return painted
+
+    def render(self) -> tuple[Any, ...] | None:
+        """One picture for each lane, uint8 ``[H, W, 3]``; None without a ``render_mode``."""
+        return None if self.render_mode is None else tuple(self._paint().cpu().numpy())
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Look for errors a last time."""
+        self._graph.close()
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self.check()
