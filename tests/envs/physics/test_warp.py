@@ -1,0 +1,275 @@
+"""Physics on MuJoCo Warp, on Warp's CPU device: the code path of a GPU, but for the recording of the graph.
+
+Its kernels are compiled once for each model, so the models here are few and small: InvertedPendulum (joint limits),
+Hopper (contacts) and one Ant (contact forces, a free joint). ``cairn bench physics_gpu`` does all eleven.
+"""
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import cairn  # noqa: F401
+from cairn.envs.check import check_batch_env
+
+HAS_WARP = True
+try:
+    import mujoco_warp  # noqa: F401
+except ImportError:
+    HAS_WARP = False
+needs_warp = pytest.mark.skipif(not HAS_WARP, reason="needs the extra gpu (MuJoCo Warp)")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """MuJoCo writes MUJOCO_LOG.TXT into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def make(task="Hopper-v5", n=3, **kwargs):
+    return gym.make_vec(f"cairn/{task}", num_envs=n, engine="warp", **kwargs)
+
+
+def actions(batch, steps, seed=0):
+    space = batch.single_action_space
+    shape = (steps, batch.num_envs, *space.shape)
+    rows = [np.random.default_rng((seed, lane)).uniform(space.low, space.high, (shape[0], *shape[2:])) for lane in
+            range(batch.num_envs)]  # fmt: skip
+    return torch.from_numpy(np.stack(rows, axis=1).astype(np.float32))
+
+
+def numbers(obs, reward, terminated, truncated, info):
+    facts = [info[group][name] for group in ("facts", "final_facts") for name in sorted(info[group])]
+    columns = [obs, reward, terminated, truncated, info["final_obs"], *facts]
+    return torch.cat([column.double().reshape(len(column), -1) for column in columns], dim=1)
+
+
+def record(batch, rows):
+    return torch.stack([numbers(*batch.step(row)) for row in rows])
+
+
+def same(a, b):
+    return a.shape == b.shape and np.array_equal(a.numpy(), b.numpy(), equal_nan=True)
+
+
+@needs_warp
+@pytest.mark.parametrize("task", ["InvertedPendulum-v5", "Hopper-v5"])
+def test_keeps_the_contract(task):
+    check_batch_env(lambda n: make(task, n, max_episode_steps=7))
+
+
+@needs_warp
+@pytest.mark.parametrize(
+    ("task", "velocity", "forces"), [("InvertedPendulum-v5", 1e-5, 0), ("Hopper-v5", 1e-4, 0), ("Ant-v5", 1e-3, 1e-2)]
+)
+def test_a_step_is_the_cpu_engines_within_float32(task, velocity, forces):
+    """From states that the CPU engine visits: positions, velocities, rewards with all parts, ends, facts."""
+    n = 4
+    ours, theirs = make(task, n), gym.make_vec(f"cairn/{task}", num_envs=n)
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    touched = ends = 0
+    for row in actions(theirs, 30):
+        now, every = theirs.engine.now, np.arange(n)
+        qpos, qvel = now.qpos.astype(np.float32), now.qvel.astype(np.float32)
+        ours.set_state(every, qpos, qvel)
+        theirs.set_state(every, qpos, qvel)
+        _, reward, terminated, _, info = ours.step(row)
+        _, expected, ended, _, reference = theirs.step(row)
+        facts, right = info["final_facts"], reference["final_facts"]
+        assert set(info) == set(reference) and set(facts) == set(right)
+        for name in ("touching", "feet", "unstable"):
+            assert torch.equal(facts[name], right[name])
+        for name, least in (("qpos", velocity / 10), ("qvel", velocity), ("xpos", velocity / 10)):
+            torch.testing.assert_close(facts[name].double(), right[name], rtol=1e-5, atol=least)
+        assert torch.equal(terminated, ended)
+        torch.testing.assert_close(reward, expected, rtol=1e-5, atol=velocity)
+        for name in set(info) - {"facts", "final_facts", "_final_obs"}:
+            least = max(velocity, forces if name == "final_obs" else 0)
+            torch.testing.assert_close(info[name].double(), reference[name].double(), rtol=1e-4, atol=least)
+        touched, ends = touched + int(right["touching"].sum()), ends + int(ended.sum())
+    assert touched > 5 or task.startswith("Inverted")
+    assert ends > 0 or task == "Ant-v5"
+
+
+@needs_warp
+def test_resumes_bit_for_bit_and_refuses_other_states():
+    batch = make(max_episode_steps=20)
+    batch.reset(seed=2)
+    rows = actions(batch, 60)
+    record(batch, rows[:23])
+    state = batch.state_dict()
+    expected = record(batch, rows[23:])
+    other = make(max_episode_steps=20)
+    other.load_state_dict(state)
+    assert torch.equal(other.observe()[0], state["obs"])
+    assert same(record(other, rows[23:]), expected)
+    batch.load_state_dict(state)  # and on top of another state
+    assert same(record(batch, rows[23:]), expected)
+    for strange in (make(n=4), make("InvertedPendulum-v5"), gym.make_vec("cairn/Hopper-v5", num_envs=3)):
+        strange.reset(seed=0)
+        with pytest.raises(ValueError):
+            batch.load_state_dict(strange.state_dict())
+
+
+@needs_warp
+def test_ends_give_the_true_last_observation_and_a_fresh_start():
+    batch = make("InvertedPendulum-v5", 4, max_episode_steps=9)
+    batch.reset(seed=0)
+    starts, seen = [], set()
+    for row in actions(batch, 40):
+        obs, reward, terminated, truncated, info = batch.step(row)
+        ended = terminated | truncated
+        assert torch.equal(info["_final_obs"], ended)
+        final = torch.cat([info["final_facts"]["qpos"], info["final_facts"]["qvel"]], dim=1)
+        assert torch.equal(info["final_obs"], final)  # the pendulum observes positions and velocities
+        assert torch.equal(obs, torch.cat([info["facts"]["qpos"], info["facts"]["qvel"]], dim=1))
+        assert torch.equal(obs[~ended], final[~ended])
+        assert torch.equal(terminated, final[:, 1].abs() > 0.2)
+        assert torch.equal(reward, (~terminated).float())
+        starts.append(obs[ended])
+        seen |= {"terminated"} if terminated.any() else set()
+        seen |= {"truncated"} if (truncated & ~terminated).any() else set()
+    starts = torch.cat(starts)
+    assert len(starts) > 10 and (starts.abs() <= 0.01).all() and len(starts.unique(dim=0)) == len(starts)
+    assert "terminated" in seen
+
+
+@needs_warp
+def test_one_broken_environment_does_not_disturb_the_others():
+    runs = []
+    for broken in (True, False):
+        batch = make(n=3, max_episode_steps=50)
+        batch.reset(seed=0)
+        rows = actions(batch, 12)
+        record(batch, rows[:3])
+        before = batch.observe()[0].clone()
+        if broken:
+            speed = torch.zeros(1, 6)
+            speed[0, :2] = 1e9
+            batch.engine._inner["qvel"][1] = speed[0] * torch.inf if broken else 0.0
+        _, reward, terminated, _, info = batch.step(rows[3])
+        if broken:
+            assert info["final_facts"]["unstable"].tolist() == [False, True, False]
+            assert terminated.tolist()[1] and float(reward[1]) == 0.0
+            assert torch.equal(info["final_obs"][1], before[1])
+            assert all(torch.isfinite(value).all() for value in info["facts"].values())
+        later = record(batch, rows[4:])
+        assert torch.isfinite(later).all()
+        runs.append(later[:, [0, 2]])
+    assert same(*runs)
+
+
+@needs_warp
+def test_too_small_buffers_are_errors_with_the_size_to_set():
+    tight = make(n=2, nconmax=1, njmax=2)
+    tight.reset(seed=0)
+    rows = actions(tight, 60)
+    with pytest.raises(RuntimeError, match=r"n(conmax|jmax)=\d+"):
+        record(tight, rows)
+    tight.close()  # what has been raised is not raised again
+
+    late = make(n=2, njmax=2, check_every=1000)
+    late.reset(seed=0)
+    record(late, rows)  # nobody has looked yet
+    with pytest.raises(RuntimeError, match="make the batch with njmax=4"):
+        late.state_dict()
+    late = make(n=2, njmax=2, check_every=30)
+    late.reset(seed=0)
+    with pytest.raises(RuntimeError, match="njmax"):
+        record(late, rows)
+    with pytest.raises(RuntimeError, match="njmax"):
+        late = make(n=2, njmax=2, check_every=1000)
+        late.reset(seed=0)
+        record(late, rows)
+        late.close()
+
+
+@needs_warp
+def test_deferred_checks_of_actions():
+    batch = make("InvertedPendulum-v5", 3, check_every=3)
+    batch.reset(seed=0)
+    bad = torch.zeros(3, 1)
+    bad[1] = torch.nan
+    batch.step(bad)
+    _, _, _, _, info = batch.step(torch.zeros(3, 1))
+    assert torch.isfinite(info["final_obs"]).all()  # the lane had zeros for it
+    with pytest.raises(ValueError, match="lane 1"):
+        batch.step(torch.zeros(3, 1))
+    batch.step(torch.zeros(3, 1))
+    for wrong in (torch.zeros(3), torch.zeros(2, 1), torch.zeros(3, 1, dtype=torch.complex64)):
+        with pytest.raises(ValueError):
+            batch.step(wrong)
+
+
+@needs_warp
+def test_a_step_neither_waits_nor_branches_on_data():
+    """What a CUDA graph cannot hold: reading a number, shapes that depend on data, copies from the host."""
+    batch = make()
+    batch.reset(seed=0)
+
+    class NoWaiting(TorchDispatchMode):
+        names: set[str] = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket.__name__
+            self.names.add(name)
+            scalar = name == "lift_fresh" and args[0].ndim == 0
+            assert scalar or name not in ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique")
+            if name == "index":
+                assert all(i is None or i.dtype != torch.bool for i in args[1])
+            return func(*args, **(kwargs or {}))
+
+    with batch.engine.here(), NoWaiting() as mode:
+        batch._tick()
+    assert {"where", "copy_", "index_fill_"} <= mode.names
+
+
+@needs_warp
+def test_bad_input(monkeypatch):
+    for wrong in ({"num_envs": 0}, {"dtype": "float16"}, {"render_mode": "human"}, {"solver": "pgs"}, {"njmax": 0},
+                  {"check_every": 0}, {"nconmax": -1}, {"solver": "magic"}):  # fmt: skip
+        with pytest.raises(ValueError):
+            make(**{"n": wrong.pop("num_envs", 2), **wrong})
+    for wrong in ({"threads": 2}, {"dynamics": {"mass": (1, 2)}}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            make(**wrong)
+    with pytest.raises(ValueError, match="njmax"):  # the humanoid lies on the floor at rest
+        make("HumanoidStandup-v5", 1, njmax=1, nconmax=1)
+    batch = make("InvertedPendulum-v5", 2)
+    with pytest.raises(gym.error.ResetNeeded):
+        batch.step(torch.zeros(2, 1))
+    batch.reset(seed=0)
+    for lanes, qpos, qvel in (([2], [[0, 0]], [[0, 0]]), ([0], [[0]], [[0, 0]]), ([0], [[0, np.nan]], [[0, 0]])):
+        with pytest.raises(ValueError):
+            batch.set_state(lanes, qpos, qvel)
+
+    from cairn.envs.physics.pendulum import InvertedPendulum
+
+    monkeypatch.setattr(InvertedPendulum, "start", lambda self, rng: (np.zeros(2), np.zeros(2)))
+    with pytest.raises(NotImplementedError, match="one environment at a time"):
+        make("InvertedPendulum-v5", 3)
+
+
+def test_the_error_names_the_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco_warp", None)
+    with pytest.raises(ImportError, match=r"cairn-rl\[gpu\]"):
+        make("InvertedPendulum-v5")
+
+
+@pytest.mark.skipif(not (HAS_WARP and torch.cuda.is_available()), reason="needs a GPU")
+@pytest.mark.parametrize("task", ["Hopper-v5", "Ant-v5", "Humanoid-v5"])
+def test_the_graph_is_the_step_on_a_gpu(task):
+    batch, plain = (gym.make_vec(f"cairn/{task}", num_envs=16, device="cuda", max_episode_steps=9) for _ in range(2))
+    plain._graph.run = plain._tick
+    for each in (batch, plain):
+        each.reset(seed=0)
+    rows = actions(batch, 30).cuda()
+    first, second = (record(each, rows).cpu() for each in (batch, plain))
+    assert same(first, second)
+    again = gym.make_vec(f"cairn/{task}", num_envs=16, device="cuda", max_episode_steps=9)
+    again.load_state_dict(batch.state_dict())
+    assert same(record(again, rows).cpu(), record(batch, rows).cpu())
