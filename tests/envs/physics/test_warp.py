@@ -29,8 +29,8 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def make(task="Hopper-v5", n=3, **kwargs):
-    return gym.make_vec(f"cairn/{task}", num_envs=n, engine="warp", **kwargs)
+def make(task="Hopper-v5", n=3, frame_skip=1, **kwargs):
+    return gym.make_vec(f"cairn/{task}", num_envs=n, engine="warp", frame_skip=frame_skip, **kwargs)
 
 
 def actions(batch, steps, seed=0):
@@ -68,11 +68,12 @@ def test_keeps_the_contract(task):
 def test_a_step_is_the_cpu_engines_within_float32(task, velocity, forces):
     """From states that the CPU engine visits: positions, velocities, rewards with all parts, ends, facts."""
     n = 4
-    ours, theirs = make(task, n), gym.make_vec(f"cairn/{task}", num_envs=n)
+    theirs = gym.make_vec(f"cairn/{task}", num_envs=n)
+    ours = make(task, n, theirs.task.frame_skip)
     ours.reset(seed=0)
     theirs.reset(seed=0)
     touched = ends = 0
-    for row in actions(theirs, 30):
+    for row in actions(theirs, 20):
         now, every = theirs.engine.now, np.arange(n)
         qpos, qvel = now.qpos.astype(np.float32), now.qvel.astype(np.float32)
         ours.set_state(every, qpos, qvel)
@@ -99,7 +100,7 @@ def test_a_step_is_the_cpu_engines_within_float32(task, velocity, forces):
 def test_resumes_bit_for_bit_and_refuses_other_states():
     batch = make(max_episode_steps=20)
     batch.reset(seed=2)
-    rows = actions(batch, 60)
+    rows = actions(batch, 50)
     record(batch, rows[:23])
     state = batch.state_dict()
     expected = record(batch, rows[23:])
@@ -167,7 +168,7 @@ def test_one_broken_environment_does_not_disturb_the_others():
 def test_too_small_buffers_are_errors_with_the_size_to_set():
     tight = make(n=2, nconmax=1, njmax=2)
     tight.reset(seed=0)
-    rows = actions(tight, 60)
+    rows = actions(tight, 40)
     with pytest.raises(RuntimeError, match=r"n(conmax|jmax)=\d+"):
         record(tight, rows)
     tight.close()  # what has been raised is not raised again
@@ -177,15 +178,10 @@ def test_too_small_buffers_are_errors_with_the_size_to_set():
     record(late, rows)  # nobody has looked yet
     with pytest.raises(RuntimeError, match="make the batch with njmax=4"):
         late.state_dict()
-    late = make(n=2, njmax=2, check_every=30)
+    late = make(n=2, njmax=2, check_every=20)
     late.reset(seed=0)
     with pytest.raises(RuntimeError, match="njmax"):
         record(late, rows)
-    with pytest.raises(RuntimeError, match="njmax"):
-        late = make(n=2, njmax=2, check_every=1000)
-        late.reset(seed=0)
-        record(late, rows)
-        late.close()
 
 
 @needs_warp
