@@ -54,7 +54,9 @@ class Reacher(Task):
         model = self.model
         qpos = rng.uniform(low=-0.1, high=0.1, size=model.sizes["nq"]) + model.init_qpos
         norm = self.xp.norm
-        qpos[..., -2:] = self.xp.redraw(lambda: rng.uniform(low=-0.2, high=0.2, size=2), lambda goal: norm(goal) < 0.2)
+        qpos[..., -2:] = self.xp.redraw(
+            rng, lambda rng: rng.uniform(low=-0.2, high=0.2, size=2), lambda goal: norm(goal) < 0.2
+        )
         qvel = model.init_qvel + rng.uniform(low=-0.005, high=0.005, size=model.sizes["nv"])
         qvel[..., -2:] = 0
         return qpos, qvel
@@ -129,7 +131,8 @@ class Pusher(Task):
         """The object anywhere on its half of the table, not closer than 0.17 m to the goal."""
         model = self.model
         cylinder = self.xp.redraw(
-            lambda: self.xp.join([rng.uniform(low=-0.3, high=0, size=1), rng.uniform(low=-0.2, high=0.2, size=1)]),
+            rng,
+            lambda rng: self.xp.join([rng.uniform(low=-0.3, high=0, size=1), rng.uniform(low=-0.2, high=0.2, size=1)]),
             lambda place: self.xp.norm(place) > 0.17,
         )
         qvel = model.init_qvel + rng.uniform(low=-0.005, high=0.005, size=model.sizes["nv"])

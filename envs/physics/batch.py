@@ -17,7 +17,7 @@ from . import exchange
 from .dynamics import DynamicsRanges, apply, copies
 from .engine import CpuEngine, default_threads
 from .generators import pack, unpack
-from .memory import Memory, observation_space, split
+from .memory import Memory, observation_space, option_rows, split
 from .model import load_model, set_solver
 from .pictures import Painter
 from .task import State, Task
@@ -127,7 +127,7 @@ class PhysicsBatch(BatchEnv):
         if not self._rngs and not chosen.all():
             raise gym.error.ResetNeeded("the first reset is of all environments: leave out options['reset_mask']")
         lanes = np.flatnonzero(chosen)
-        given = {name: self._rows(value) for name, value in (options or {}).items() if name in self.task.options}
+        given = option_rows(self.task, options, self.num_envs)
         if seed is not None or not self._rngs:
             main = secrets.randbits(62) if seed is None else seed
             fresh = [np_random(lane_seed(main, i))[0] for i in lanes.tolist()]
@@ -145,12 +145,7 @@ class PhysicsBatch(BatchEnv):
         info["facts"] = self.present_facts(self._none)
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
-        return split(self._parts, self._obs), info
-
-    def _rows(self, value: Any) -> NDArray[Any]:
-        """An option's value for each environment."""
-        array = np.asarray(value)
-        return array if array.ndim == 2 and len(array) == self.num_envs else np.stack([array] * self.num_envs)
+        return split(self._parts, torch.from_numpy(self._obs)), info
 
     def _renew(self, chosen: NDArray[np.bool_] | None = None) -> None:
         """Draw anew what the last step left behind, such as the next goal; upstream draws it with that step."""
@@ -200,7 +195,7 @@ class PhysicsBatch(BatchEnv):
             self._start(lanes)
             facts = self._facts(self.engine.now, self._none)
         info.update(
-            final_obs=split(self._parts, final_obs),
+            final_obs=split(self._parts, torch.from_numpy(final_obs)),
             _final_obs=torch.from_numpy(ended),
             facts=self._tensors(facts),
             final_facts=self._tensors(final_facts),
@@ -208,7 +203,7 @@ class PhysicsBatch(BatchEnv):
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
         return (
-            split(self._parts, self._obs),
+            split(self._parts, torch.from_numpy(self._obs)),
             torch.from_numpy(reward.astype(np.float32)),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated.copy()),
@@ -262,7 +257,7 @@ class PhysicsBatch(BatchEnv):
         """The present observation and the facts, without a step."""
         if not self._rngs:
             raise gym.error.ResetNeeded("call reset() before observe()")
-        return split(self._parts, self._obs), {"facts": self.present_facts(self._none)}
+        return split(self._parts, torch.from_numpy(self._obs)), {"facts": self.present_facts(self._none)}
 
     def state_dict(self) -> dict[str, Any]:
         """Physics with warm start, what was read of it, generators and counters."""

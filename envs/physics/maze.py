@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from .ant import Ant
 from .layouts import Layout
@@ -113,9 +112,11 @@ class Maze(Task):
         return tuple(names)
 
     def bind(self, model: ModelFacts) -> None:
-        """Find the goal's marker."""
+        """Find the goal's marker, and have the cells beside the engine's arrays."""
         super().bind(model)
         self._marker = model.site("target")
+        like = model.init_qpos
+        self._goals, self._starts = (self.xp.constant(at, like) for at in (self.layout.goals, self.layout.starts))
 
     def show(self, model: Any, now: State) -> None:
         """Put the marker where the goal is."""
@@ -168,40 +169,43 @@ class Maze(Task):
         distance = self.xp.norm(now.qpos[:, :2] - now.goal)
         return {"distance": distance, "success": distance <= RADIUS}
 
-    def _near(self, rng: np.random.Generator, center: NDArray[np.float64]) -> NDArray[np.float64]:
-        noise = [rng.uniform(low=-_NOISE, high=_NOISE) * self.side for _ in range(2)]
-        near: NDArray[np.float64] = center + np.array(noise)
-        return near
+    def _near(self, rng: np.random.Generator, center: Array) -> Array:
+        return center + rng.uniform(low=-_NOISE, high=_NOISE, size=2) * self.side
 
-    def _goal(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        return self._near(rng, self.layout.goals[rng.integers(low=0, high=len(self.layout.goals))])
+    def _goal(self, rng: np.random.Generator) -> Array:
+        return self._near(rng, self._goals[rng.integers(low=0, high=len(self._goals))])
+
+    def _chosen(self, options: dict[str, Any], name: str) -> Array | None:
+        """The middle of the cell that an option of ``reset`` names, ``[2]``, or ``[N, 2]`` of N cells; None of none."""
+        if options.get(name) is None:
+            return None
+        cells = np.asarray(options[name])
+        centers = [
+            self.layout.center(self.layout.check(name, cell)) for cell in (cells if cells.ndim == 2 else [cells])
+        ]
+        return self.xp.array(centers if cells.ndim == 2 else centers[0], self.model.init_qpos)
 
     def draw(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Start, dict[str, Any]]:
         """A goal, and a start more than half a cell from it; ``goal_cell`` and ``reset_cell`` choose the cells."""
-        if options.get("goal_cell") is not None:
-            goal = self._near(rng, self.layout.center(self.layout.check("goal_cell", options["goal_cell"])))
-        else:
-            goal = self._goal(rng)
-        if options.get("reset_cell") is not None:
-            place = self.layout.center(self.layout.check("reset_cell", options["reset_cell"]))
-        else:
-            place = goal
-            while np.linalg.norm(place - goal) <= 0.5 * self.side:
-                place = self.layout.starts[rng.integers(low=0, high=len(self.layout.starts))]
+        cell, place = self._chosen(options, "goal_cell"), self._chosen(options, "reset_cell")
+        goal = self._goal(rng) if cell is None else self._near(rng, cell)
+        if place is None:
+            place = self.xp.redraw(
+                rng,
+                lambda rng: self._starts[rng.integers(low=0, high=len(self._starts))],
+                lambda place: self.xp.norm(place - goal) > 0.5 * self.side,
+            )
         return self._at(self._near(rng, place)), {"goal": goal}
 
     def renew(self, rng: np.random.Generator, now: State) -> dict[str, Any]:
         """The next goal, not where the robot is."""
-        goal = now.goal[0]
-        while np.linalg.norm(now.qpos[0, :2] - goal) <= RADIUS:
-            goal = self._goal(rng)
-        return {"goal": goal}
+        away = lambda goal: ~(self.xp.norm(now.qpos[:, :2] - goal) <= RADIUS)  # noqa: E731
+        return {"goal": self.xp.redraw(rng, self._goal, away)}
 
-    def _at(self, place: NDArray[np.float64]) -> Start:
+    def _at(self, place: Array) -> Start:
         """The robot at rest at ``place [2]``."""
-        qpos = self.model.init_qpos.copy()
-        qpos[:2] = place
-        return qpos, self.model.init_qvel.copy()
+        nothing = self.xp.zeros(place[..., :1])
+        return self.xp.join([place, nothing + self.model.init_qpos[2:]]), nothing + self.model.init_qvel
 
 
 @dataclass
@@ -254,17 +258,20 @@ class _Single(Maze):
 
     settled: ClassVar[tuple[str, ...]] = ()
 
+    def bind(self, model: ModelFacts) -> None:
+        """Find the maze's ends."""
+        super().bind(model)
+        self._ends = [self.xp.constant(self.layout.center(c), model.init_qpos) for c in self.layout.far_apart()]
+
     def parts(self) -> dict[str, int] | None:
         """One vector."""
         return None
 
     def draw(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Start, dict[str, Any]]:
         """The two ends of the maze, unless ``goal_cell`` or ``reset_cell`` says otherwise; noise on the start alone."""
-        start, goal = self.layout.far_apart()
-        cells = {"reset_cell": start, "goal_cell": goal}
-        chosen = {n: cell if options.get(n) is None else self.layout.check(n, options[n]) for n, cell in cells.items()}
-        place = self._near(rng, self.layout.center(chosen["reset_cell"]))
-        return self._at(place), {"goal": self.layout.center(chosen["goal_cell"])}
+        place, goal = self._chosen(options, "reset_cell"), self._chosen(options, "goal_cell")
+        start, end = self._ends
+        return self._at(self._near(rng, start if place is None else place)), {"goal": end if goal is None else goal}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .task import State, Task
 
@@ -61,12 +62,17 @@ def observation_space(parts: Mapping[str, int] | None, width: int, dtype: np.dty
     return spaces.Dict({name: spaces.Box(-np.inf, np.inf, (size,), dtype.type) for name, size in parts.items()})
 
 
-def split(parts: Mapping[str, int] | None, flat: NDArray[Any]) -> Any:
+def split(parts: Mapping[str, int] | None, flat: Tensor) -> Any:
     """The observation that users see of a task's ``[N, D]``: a tensor, or a dict of tensors."""
     if parts is None:
-        return torch.from_numpy(flat)
-    ends = np.cumsum([0, *parts.values()]).tolist()
+        return flat
+    return {name: part.contiguous() for name, part in zip(parts, torch.split(flat, list(parts.values()), dim=1))}
+
+
+def option_rows(task: Task, options: Mapping[str, Any] | None, num_envs: int) -> dict[str, NDArray[Any]]:
+    """The options of ``reset`` that are the task's: ``[N, ...]`` each, from one value for all or one row for each."""
+    given = {name: np.asarray(value) for name, value in (options or {}).items() if name in task.options}
     return {
-        name: torch.from_numpy(np.ascontiguousarray(flat[:, low:high]))
-        for name, low, high in zip(parts, ends, ends[1:])
+        name: value if value.ndim == 2 and len(value) == num_envs else np.stack([value] * num_envs)
+        for name, value in given.items()
     }

@@ -54,11 +54,6 @@ class NumpyOps:
         return x.all(axis=1)
 
     @staticmethod
-    def any(x: Any) -> Any:
-        """Whether any of a row is true: bool ``[N, D]`` to bool ``[N]``."""
-        return x.any(axis=1)
-
-    @staticmethod
     def columns(parts: Sequence[Any]) -> Any:
         """Join arrays ``[N]`` of one dtype into ``[N, D]``."""
         return np.stack(parts, axis=1)
@@ -84,8 +79,13 @@ class NumpyOps:
         return np.arccos(np.ascontiguousarray(x))
 
     @staticmethod
+    def array(values: Any, like: Any) -> Any:
+        """Numbers from the host, of any shape, as an array beside ``like``."""
+        return np.asarray(values, np.float64)
+
+    @staticmethod
     def constant(values: Any, like: Any) -> Any:
-        """Numbers ``[D]`` as an array beside ``like``."""
+        """Numbers that are always the same as an array beside ``like``."""
         return np.asarray(values, np.float64)
 
     @staticmethod
@@ -124,8 +124,8 @@ class NumpyOps:
         return np.zeros_like(like)
 
     @staticmethod
-    def redraw(draw: Callable[[], Any], accept: Callable[[Any], Any]) -> Any:
-        """Draw until the draw is accepted."""
-        while not accept(value := draw()):
+    def redraw(rng: Any, draw: Callable[[Any], Any], accept: Callable[[Any], Any]) -> Any:
+        """``draw(rng)`` until the draw is accepted."""
+        while not accept(value := draw(rng)):
             pass
         return value

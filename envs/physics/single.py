@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from ..batch import lane_seed
@@ -130,7 +131,7 @@ class PhysicsEnv(gym.Env[Any, Any]):
         flat["facts"] = _first(self._batch.present_facts(unstable))
         if self.render_mode == "human":
             self.render()
-        seen = _first({"obs": split(self.task.parts(), obs)})["obs"]
+        seen = _first({"obs": split(self.task.parts(), torch.from_numpy(obs))})["obs"]
         return seen, float(reward[0]), bool(terminated[0]), False, flat
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:

@@ -1,11 +1,15 @@
 """What a physics task is: observation, reward, end and start of an episode, written once for all engines.
 
 A task is a dataclass whose fields are upstream's arguments. ``bind`` tells it the model; then an engine calls
-``observe``, ``outcome`` and ``facts`` with batches of states ``[N, ...]``, and ``start`` once for each new episode.
+``observe``, ``outcome`` and ``facts`` with batches of states ``[N, ...]``, and ``draw`` (for most that is ``start``)
+for new episodes. The CPU engine does so for one at a time, with a NumPy generator: ``draw`` and ``renew`` then give
+arrays ``[D]``. MuJoCo Warp does so for all at once: ``torch_ops.LaneDraws`` has ``[N, D]`` where NumPy has ``[D]``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -182,7 +186,9 @@ class Task:
 
     def foot_contact(self, state: State) -> Array:
         """Whether each foot touches the ground: bool ``[N, F]``."""
-        feet = [self.xp.any(state.touching[:, list(pairs)]) for pairs in self.model.foot_pairs]
+        touching = state.touching
+        never = self.xp.never(touching)
+        feet = [reduce(or_, (touching[:, pair] for pair in pairs), never) for pairs in self.model.foot_pairs]
         return self.xp.columns(feet) if feet else state.touching[:, :0]
 
     def facts(self, now: State) -> dict[str, Array]:

@@ -4,17 +4,19 @@ What is here can be captured into a CUDA graph: nothing waits for the device, an
 that is to run on this engine indexes by slices and whole numbers, and takes constants from ``constant``.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .ops import NumpyOps
 from .task import Task
 
-TRIES = 32  # of a draw that may be rejected; the tasks' own regions fail so often with a chance below 1e-13
+TRIES = 64  # of a draw that may be rejected; the tasks reject no more than one in two, so all fail once in 2**64
 
 _WRAP = 1 << 64
 _GAMMA = 0x9E3779B97F4A7C15 - _WRAP
@@ -72,11 +74,6 @@ class TorchOps(NumpyOps):
         return x.all(1)
 
     @staticmethod
-    def any(x: Tensor) -> Tensor:
-        """Whether any of a row is true: bool ``[N, D]`` to bool ``[N]``."""
-        return x.any(1)
-
-    @staticmethod
     def sin(x: Tensor) -> Tensor:
         """Sine."""
         return torch.sin(x)
@@ -126,21 +123,29 @@ class TorchOps(NumpyOps):
         """Zeros of the same shape."""
         return torch.zeros_like(like)
 
-    @classmethod
-    def constant(cls, values: Any, like: Tensor) -> Tensor:
-        """Numbers ``[D]`` as a tensor beside ``like``; kept, since a graph cannot copy from the host."""
-        key = (tuple(float(v) for v in values), like.dtype, like.device)
-        if key not in cls._constants:
-            cls._constants[key] = torch.tensor(key[0], dtype=like.dtype, device=like.device)
-        return cls._constants[key]
+    @staticmethod
+    def array(values: Any, like: Tensor) -> Tensor:
+        """Numbers from the host, of any shape, as a tensor beside ``like``; not for what a graph records."""
+        return torch.as_tensor(np.asarray(values, np.float64), dtype=like.dtype, device=like.device)
 
     @classmethod
-    def redraw(cls, draw: Callable[[], Tensor], accept: Callable[[Tensor], Tensor]) -> Tensor:
-        """The first of ``TRIES`` draws ``[N, D]`` that each lane accepts."""
-        value = draw()
-        for _ in range(TRIES - 1):
-            value = torch.where(accept(value)[:, None], value, draw())
-        return value
+    def constant(cls, values: Any, like: Tensor) -> Tensor:
+        """Numbers that are always the same as a tensor beside ``like``; kept, as a graph cannot copy from the host."""
+        numbers = np.asarray(values, np.float64)
+        key = (numbers.tobytes(), numbers.shape, like.dtype, like.device)
+        if key not in cls._constants:
+            cls._constants[key] = cls.array(numbers, like)
+        return cls._constants[key]
+
+    @staticmethod
+    def redraw(rng: Any, draw: Callable[[Any], Tensor], accept: Callable[[Tensor], Tensor]) -> Tensor:
+        """The first of ``TRIES`` draws that each lane accepts: ``[N, D]``.
+
+        All are drawn at once: ``draw(rng)`` and what is accepted have ``[TRIES, N, D]``.
+        """
+        values = draw(rng.many(TRIES))
+        first = accept(values).byte().argmax(0)  # of equal ones the first; 0 where there is none
+        return values.gather(0, first[None, :, None].expand(1, -1, values.shape[-1]))[0]
 
 
 def bind_torch(task: Task, device: torch.device) -> None:
@@ -156,7 +161,7 @@ def bind_torch(task: Task, device: torch.device) -> None:
 
 
 class LaneDraws:
-    """Draws for all lanes, with the methods of ``numpy.random.Generator`` that starts use, giving ``[N, size]``.
+    """Draws for all lanes, with the methods of ``numpy.random.Generator`` that tasks use, giving ``[N, size]``.
 
     Number c of a lane is the finaliser of SplitMix64 at key + c * gamma (Steele, Lea and Flood, "Fast Splittable
     Pseudorandom Number Generators", 2014), the same bits on CPU and GPU; two make a normal number (Box and Muller, "A
@@ -171,17 +176,30 @@ class LaneDraws:
     def __init__(self, keys: Tensor, counts: Tensor, rows: Tensor) -> None:
         self._keys, self._counts, self._rows = keys, counts, rows
         self._at = counts.clone()
+        self._tries = 0
+
+    def many(self, tries: int) -> "LaneDraws":
+        """The same streams, giving ``tries`` draws at a time: ``[tries, N, size]``."""
+        other = copy.copy(self)
+        other._tries = tries
+        return other
 
     def _unit(self, size: int) -> Tensor:
-        """Whole numbers below 2**53 as float64 ``[N, size]``."""
+        """Whole numbers below 2**53 as float64 ``[N, size]``, or ``[tries, N, size]``."""
+        own, size = size, size * max(1, self._tries)
         steps = torch.arange(1, size + 1, device=self._keys.device)
         z = self._keys[:, None] + (self._at[:, None] + steps) * _GAMMA
         z = (z ^ _shift(z, 30)) * _FIRST
         z = (z ^ _shift(z, 27)) * _SECOND
         z = z ^ _shift(z, 31)
-        self._at = self._at + size
+        self._at.add_(size)
         self._counts.add_(self._rows * size)
-        return _shift(z, 11).double()
+        numbers = _shift(z, 11).double()
+        return numbers.view(-1, self._tries, own).movedim(1, 0) if self._tries else numbers
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """Whole numbers in [low, high): int64 ``[N]``. Of n numbers none is favoured by more than n / 2**53."""
+        return (low + ((high - low) * (self._unit(1)[..., 0] * 2.0**-53)).floor()).long()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, size: int = 1) -> Tensor:
         """Uniform numbers in [low, high): float64 ``[N, size]``."""
@@ -191,8 +209,8 @@ class LaneDraws:
         """Standard normal numbers: float64 ``[N, size]``."""
         pairs = (size + 1) // 2
         unit = (self._unit(2 * pairs) + 0.5) * 2.0**-53  # in (0, 1), never 0
-        radius, angle = torch.sqrt(-2 * torch.log(unit[:, :pairs])), (2 * torch.pi) * unit[:, pairs:]
-        return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :size]
+        radius, angle = torch.sqrt(-2 * torch.log(unit[..., :pairs])), (2 * torch.pi) * unit[..., pairs:]
+        return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)[..., :size]
 
 
 def _shift(z: Tensor, by: int) -> Tensor:

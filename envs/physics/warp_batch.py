@@ -11,10 +11,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ..batch import BatchEnv, check_action_form, check_actions, check_like, check_reset_mask, lane_seed
-from .model import contact_pairs, load_model, set_solver
+from .memory import observation_space, option_rows, split
+from .model import load_model, set_solver
 from .task import State, Task
 from .torch_ops import LaneDraws, bind_torch
-from .warp_engine import WarpEngine
+from .warp_engine import WarpEngine, put
 from .warp_graph import StepGraph
 
 Tensors = dict[str, Tensor]
@@ -24,9 +25,11 @@ class WarpBatch(BatchEnv):
     """N environments of a physics task on one device, observation, reward, end and reset included.
 
     The task is the one that the CPU engine has. Physics and observations are float32; starts have upstream's
-    distribution, and not upstream's draws: lane i of seed s has a stream of its own, a function of (s, i) alone.
+    distribution, and not upstream's draws: lane i of seed s has a stream of its own, a function of (s, i) alone, from
+    which goals of mazes are drawn too, on the device (``torch_ops.LaneDraws``).
 
-    On a GPU a step is one CUDA graph, recorded at the first ``step``; nothing in it waits. What has to be looked at by
+    On a GPU a step is one CUDA graph, recorded at the first ``step``; nothing in it waits. (The suite runs all but the
+    recording, on Warp's CPU device; the graph has not been run on CUDA yet.) What has to be looked at by
     the host is looked at every ``check_every`` steps, in ``reset``, in ``state_dict`` and in ``close``: buffers that
     were too small, and actions that are not in the action space. So a contact is never dropped without an error, and
     the error comes at most ``check_every`` steps late. 1 is the default on the CPU, and then errors come at once, and
@@ -77,18 +80,30 @@ class WarpBatch(BatchEnv):
         check_every: int | None = None,
     ) -> None:
         place = torch.device(device)
-        self.task, self.model = task, load_model(task)
+        self.model, self.pairs = load_model(task)
+        self.task, self._parts = task, task.parts()
         set_solver(self.model, solver, pgs=False)
-        self.pairs = contact_pairs(self.model, task.feet)
-        room = {"nconmax": nconmax, "njmax": njmax}
         self.engine = WarpEngine(
-            self.model, self.pairs, task.reads, task.frame_skip, num_envs, place, deterministic=deterministic, **room
+            self.model,
+            self.pairs,
+            task.reads,
+            task.frame_skip,
+            num_envs,
+            place,
+            nconmax=nconmax,
+            njmax=njmax,
+            deterministic=deterministic,
+            velocity_limit=task.velocity_limit,
         )
         bind_torch(task, place)
+        self._memory = {n: torch.zeros(num_envs, *shape, device=place) for n, shape in task.memory().items()}
+        for side in (self.engine.now, self.engine.before):
+            side.__dict__.update(self._memory)
         bounds = self.model.actuator_ctrlrange.copy().astype(np.float32)
+        width = task.observe(self.engine.now).shape[1]
         super().__init__(
             num_envs,
-            spaces.Box(-np.inf, np.inf, (task.observe(self.engine.now).shape[1],), np.dtype(dtype).type),
+            observation_space(self._parts, width, np.dtype(dtype)),
             spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32),
             device=place,
             max_steps=max_episode_steps,
@@ -98,20 +113,19 @@ class WarpBatch(BatchEnv):
         self._pictures = dict(pictures or {})
         self._renderer: Any = None
         self._low, self._high = (torch.from_numpy(bounds[:, side].copy()).to(place) for side in (0, 1))
-        self._feet = torch.from_numpy(self.pairs.feet).to(place)
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=place)
-        self._bad = self._none.clone()
+        self._bad, self._moving = self._none.clone(), self._none.clone()
         self._keys = torch.zeros(num_envs, dtype=torch.int64, device=place)
         self._counts, self._elapsed = self._keys.clone(), self._keys.clone()
         self._action = torch.zeros(num_envs, bounds.shape[0], device=place)
-        self._obs = torch.zeros(num_envs, *(self.single_observation_space.shape or ()), dtype=self._dtype, device=place)
+        self._obs = torch.zeros(num_envs, width, dtype=self._dtype, device=place)
         self._begun = self._told = False
         self._check_every = check_every or (64 if place.type == "cuda" else 1)
         self._unchecked = 0
         self._graph = StepGraph(self._tick, self.state_dict, self._restore, place)
-        self._draw(self._none)
         # The task's constants come to be here, not in the graph, which cannot copy from the host.
-        task.outcome(self.engine.before, self._action, self.engine.now)
+        self._try_draw()
+        self._renews = task.outcome(self.engine.before, self._action, self.engine.now).renew is not None
         self._facts(self.engine.now, self._none)
 
     @property
@@ -124,8 +138,14 @@ class WarpBatch(BatchEnv):
         """Geom names of the pairs of ``facts["touching"]``."""
         return self.pairs.names
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """Begin new episodes; ``info`` has upstream's reset info and the facts."""
+    @property
+    def descriptor_bounds(self) -> Tensor | None:
+        """Lowest and highest values of ``facts["descriptor"]``: float64 ``[2, D]``; None where there is none."""
+        bounds = self.task.descriptor_bounds
+        return None if bounds is None else torch.tensor(bounds, dtype=torch.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin new episodes; ``info`` has upstream's reset info and the facts. ``options`` as ``PhysicsBatch``."""
         self.check()
         mask = (options or {}).get("reset_mask")
         rows = np.ones(self.num_envs, np.bool_) if mask is None else check_reset_mask(mask, self.num_envs)
@@ -139,20 +159,23 @@ class WarpBatch(BatchEnv):
             self._counts.masked_fill_(chosen, 0)
         self._begun = True
         with self.engine.here():
-            self._obs = self._begin(chosen, self._obs)
+            self._obs = self._begin(chosen, self._obs, option_rows(self.task, options, self.num_envs))
         now = self.engine.now
         info: dict[str, Any] = {name: array.clone() for name, array in self.task.start_info(now).items()}
         info["facts"] = self._facts(now, self._none)
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
-        return self._obs, info
+        return split(self._parts, self._obs), info
 
-    def _draw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Starts of all lanes; the streams of ``rows`` go on, those of the others stay."""
-        draws: Any = LaneDraws(self._keys, self._counts, rows)
+    def _draws(self, rows: Tensor) -> Any:
+        """The streams of all lanes; those of ``rows`` go on, those of the others stay."""
+        return LaneDraws(self._keys, self._counts, rows)
+
+    def _try_draw(self) -> None:
+        """Raise NotImplementedError where the task cannot start all lanes at once."""
         try:
-            start: Any = self.task.start(draws)
-            qpos, qvel = start
+            start: Any = self.task.draw(self._draws(self._none), {})
+            qpos, qvel = start[0]
             fits = qpos.shape == (self.num_envs, self.model.nq) and qvel.shape == (self.num_envs, self.model.nv)
         except (TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
             fits, why = False, f" ({error})"
@@ -163,11 +186,15 @@ class WarpBatch(BatchEnv):
                 f"{type(self.task).__name__} starts one environment at a time, and MuJoCo Warp all at once{why}: make "
                 "it with device='cpu', or write start() with draws [..., size] and the operations of self.xp"
             )
-        return qpos, qvel
 
-    def _begin(self, rows: Tensor, obs: Tensor) -> Tensor:
+    def _begin(self, rows: Tensor, obs: Tensor, options: Mapping[str, Any] | None = None) -> Tensor:
         """Begin an episode in ``rows``: the new observations there, ``obs`` elsewhere."""
-        self.engine.start(rows, *self._draw(rows))
+        start: Any = self.task.draw(self._draws(rows), dict(options or {}))
+        (qpos, qvel), memory = start
+        self.engine.start(rows, qpos, qvel)
+        for name, array in self._memory.items():
+            put(rows, memory.get(name, 0.0), array)
+        self._moving.masked_fill_(rows, False)
         self._elapsed.masked_fill_(rows, 0)
         return torch.where(rows[:, None], self._observe(), obs)
 
@@ -188,10 +215,17 @@ class WarpBatch(BatchEnv):
         self._bad |= wrong
         action = torch.where(wrong[:, None], torch.zeros_like(action), action)
         engine = self.engine
+        if self._renews:
+            for name, value in self.task.renew(self._draws(self._moving), engine.now).items():
+                put(self._moving, value, self._memory[name])
         engine.step(action)
         unstable = engine.unstable()
         engine.hold(unstable)
         outcome = self.task.outcome(engine.before, action, engine.now)
+        for name, value in outcome.memory.items():
+            self._memory[name].copy_(value)
+        if outcome.renew is not None:
+            self._moving.copy_(outcome.renew)
         self._elapsed.add_(1)
         terminated = outcome.terminated | unstable
         truncated = torch.zeros_like(unstable) if self.max_steps is None else self._elapsed >= self.max_steps
@@ -211,7 +245,7 @@ class WarpBatch(BatchEnv):
         """Copies, since a reset writes into the engine's arrays."""
         return {f"{group}/{name}": tensor.clone() for name, tensor in tensors.items()}
 
-    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step every environment once: ``actions`` float32 ``[N, nu]``."""
         if not self._begun:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -237,8 +271,8 @@ class WarpBatch(BatchEnv):
             group, _, key = name.partition("/")
             if key:
                 (info if group == "info" else info[group])[key] = tensor
-        info.update(final_obs=out["final_obs"], _final_obs=out["ended"])
-        return self._obs, out["reward"], out["terminated"], out["truncated"], info
+        info.update(final_obs=split(self._parts, out["final_obs"]), _final_obs=out["ended"])
+        return split(self._parts, self._obs), out["reward"], out["terminated"], out["truncated"], info
 
     def check(self) -> None:
         """Look for errors since the last look; waits for the device.
@@ -267,19 +301,20 @@ class WarpBatch(BatchEnv):
             "qvel": state.qvel,
             "xpos": state.xpos,
             "touching": state.touching,
-            "feet": (state.touching[:, None, :] & self._feet).any(2),
+            "feet": self.task.foot_contact(state),
             "unstable": unstable,
+            **self._memory,
             **self.task.facts(state),
         }
 
-    def observe(self) -> tuple[Tensor, dict[str, Any]]:
+    def observe(self) -> tuple[Any, dict[str, Any]]:
         """The present observation and the facts, without a step."""
         if not self._begun:
             raise gym.error.ResetNeeded("call reset() before observe()")
-        return self._obs, {"facts": self._facts(self.engine.now, self._none)}
+        return split(self._parts, self._obs), {"facts": self._facts(self.engine.now, self._none)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Physics with warm start, what was read of it, random streams and counters: copies on the batch's device."""
+        """Physics with warm start, what was read of it, memory, random streams and counters: copies, on the device."""
         self.check()
         return {
             "task": type(self.task).__name__,
@@ -289,6 +324,8 @@ class WarpBatch(BatchEnv):
             "counts": self._counts.clone(),
             "elapsed": self._elapsed.clone(),
             "obs": self._obs.clone(),
+            "memory": {name: array.clone() for name, array in self._memory.items()},
+            "moving": self._moving.clone(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -305,8 +342,10 @@ class WarpBatch(BatchEnv):
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.engine.load(state["physics"])
-        for name in ("keys", "counts", "elapsed"):
+        for name in ("keys", "counts", "elapsed", "moving"):
             getattr(self, f"_{name}").copy_(state[name])
+        for name, array in self._memory.items():
+            array.copy_(state["memory"][name])
         self._obs = state["obs"].to(self.device).clone()
         self._begun = state["begun"]
 
@@ -338,6 +377,7 @@ class WarpBatch(BatchEnv):
             whole[-1][index] = given
         with self.engine.here():
             self.engine.move(rows, *whole)
+            self._moving.masked_fill_(rows, False)
             self._obs = torch.where(rows[:, None], self._observe(), self._obs)
 
     def _frames(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -349,7 +389,7 @@ class WarpBatch(BatchEnv):
         if self._renderer is None:
             from .warp_pictures import BatchPainter
 
-            self._renderer = BatchPainter(self.engine, self.model, self.task.camera, self._pictures)
+            self._renderer = BatchPainter(self.engine, self.model, self.task, self._pictures)
         painted: Tensor = self._renderer.paint()
         return painted
 

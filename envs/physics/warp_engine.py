@@ -62,6 +62,7 @@ class WarpEngine:
         nconmax: Room for so many contacts in each environment, on average over the batch.
         njmax: Room for so many rows of constraints in every environment.
         deterministic: The same bits in every run on a GPU, at some cost in speed. On the CPU they always are.
+        velocity_limit: Joint velocities are cut to -limit..limit before each step; see ``CpuEngine``.
 
     Raises:
         ImportError: ``mujoco_warp`` is not installed.
@@ -80,8 +81,10 @@ class WarpEngine:
         nconmax: int | None = None,
         njmax: int | None = None,
         deterministic: bool = True,
+        velocity_limit: float | None = None,
     ) -> None:
         self.wp, self.mjw = load_warp()
+        self._limit = velocity_limit
         self.num_envs, self.substeps, self.device = num_envs, substeps, device
         most_contacts, most_rows = _bounds(model, pairs)
         self.nconmax = min(most_contacts, _CONTACTS_AT_MOST) if nconmax is None else nconmax
@@ -109,6 +112,7 @@ class WarpEngine:
         self._row_flags = int(flags.NEFC | flags.NJMAX_NNZ | flags.NVMAX)
 
         names = ("qpos", "qvel", "xpos", *reads)
+        self._names = (*names, "touching")  # the states have a task's memory too, which is not the engine's
         self._forces = "cfrc_ext" in names
         self._stages = {stage for stage, fields in _BY_STAGE.items() if fields & set(names)}
         self._views = {name: self._tensor(getattr(self.d, name)) for name in names}
@@ -146,8 +150,11 @@ class WarpEngine:
 
     def step(self, ctrl: Tensor) -> None:
         """Step all environments with ``ctrl [N, nu]``; call it inside ``here()``."""
-        for name, array in self.before.__dict__.items():
-            array.copy_(self.now.__dict__[name])
+        for name in self._names:
+            self.before.__dict__[name].copy_(self.now.__dict__[name])
+        if self._limit is not None:
+            self._inner["qvel"].clamp_(-self._limit, self._limit)
+            self.mjw.forward(self.m, self.d)  # the solver starts warm from it, as on the CPU
         self._inner["ctrl"].copy_(ctrl)
         for _ in range(self.substeps):
             self.mjw.step(self.m, self.d)
@@ -168,6 +175,11 @@ class WarpEngine:
         marks = torch.zeros(self.num_envs * self._pairs + 1, dtype=torch.bool, device=self.device)
         arrays["touching"].copy_(marks.index_fill_(0, place, True)[:-1].view_as(arrays["touching"]))
 
+    def _mix(self, rows: Tensor, source: State) -> None:
+        """Put what ``source`` has into ``rows`` of ``now``."""
+        for name in self._names:
+            put(rows, source.__dict__[name], self.now.__dict__[name])
+
     def unstable(self) -> Tensor:
         """Which environments' simulation broke down in the last step: bool ``[N]``."""
         sound = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
@@ -177,28 +189,28 @@ class WarpEngine:
 
     def hold(self, rows: Tensor) -> None:
         """Put what was read before the last step in the place of what was read after it, in ``rows`` bool ``[N]``."""
-        _mix(rows, self.before, self.now)
+        self._mix(rows, self.before)
 
     def start(self, rows: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Start ``rows`` bool ``[N]`` anew at ``qpos [N, nq]``, ``qvel [N, nv]``; call it inside ``here()``."""
         inner = self._inner
         for name, value in (("qpos", qpos), ("qvel", qvel), ("act", 0.0), ("qacc_warmstart", 0.0), ("ctrl", 0.0)):
-            _put(rows, value, inner[name])
+            put(rows, value, inner[name])
         self._time.masked_fill_(rows, 0.0)
         self._look(full="all" in self._stages)
         if self._forces:
             self._fresh.cfrc_ext.zero_()  # as after MuJoCo's own reset: nothing has been computed
-        _mix(rows, self._fresh, self.now)
+        self._mix(rows, self._fresh)
 
     def move(self, rows: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put ``rows`` at other positions and velocities in the midst of their episodes."""
-        _put(rows, qpos, self._inner["qpos"])
-        _put(rows, qvel, self._inner["qvel"])
+        put(rows, qpos, self._inner["qpos"])
+        put(rows, qvel, self._inner["qvel"])
         self._look(full=True)
         if self._forces:
             self.mjw.rne_postconstraint(self.m, self.d)
             self._fresh.cfrc_ext.copy_(self._views["cfrc_ext"])
-        _mix(rows, self._fresh, self.now)
+        self._mix(rows, self._fresh)
 
     def _look(self, *, full: bool) -> None:
         """Read the present state of every environment into ``_fresh``, computing no more than is read."""
@@ -240,31 +252,22 @@ class WarpEngine:
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on, and all that was read: copies."""
         inner = {name: array.clone() for name, array in self._inner.items()}
-        read = {f"read_{name}": array.clone() for name, array in self.now.__dict__.items()}
+        read = {f"read_{name}": self.now.__dict__[name].clone() for name in self._names}
         return {**inner, **read, "time": self._time.clone()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take ``state`` back."""
         for name, array in self._inner.items():
             array.copy_(state[name])
-        for name, array in self.now.__dict__.items():
-            array.copy_(state[f"read_{name}"])
+        for name in self._names:
+            self.now.__dict__[name].copy_(state[f"read_{name}"])
         self._time.copy_(state["time"])
         self._overflow.zero_()
 
 
-def _put(rows: Tensor, value: Any, array: Tensor) -> None:
-    """Write ``value`` into ``rows`` of ``array``."""
-    array.copy_(torch.where(_beside(rows, array), value, array))
-
-
-def _mix(rows: Tensor, source: State, target: State) -> None:
-    for name, array in target.__dict__.items():
-        array.copy_(torch.where(_beside(rows, array), source.__dict__[name], array))
-
-
-def _beside(rows: Tensor, array: Tensor) -> Tensor:
-    return rows.view(-1, *(1,) * (array.ndim - 1))
+def put(rows: Tensor, value: Any, array: Tensor) -> None:
+    """Write ``value`` into ``rows`` bool ``[N]`` of ``array [N, ...]``; what it broadcasts from will do."""
+    array.copy_(torch.where(rows.view(-1, *(1,) * (array.ndim - 1)), value, array))
 
 
 def _bounds(model: Any, pairs: Pairs) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Pictures of all lanes of a Warp batch: by MuJoCo Warp's ray caster, where the model has a camera.
 
-MuJoCo Warp has the model's own cameras only. Pendulums, Reacher and Pusher have none, and are painted as on the CPU,
-one after the other, by OpenGL.
+MuJoCo Warp has the model's own cameras only, and paints no sites, such as the marker of a maze's goal. So pendulums,
+Reacher, Pusher and mazes are painted as on the CPU, one after the other, by OpenGL.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .pictures import Painter
+from .task import State, Task
 
 if TYPE_CHECKING:
     from .warp_engine import WarpEngine
@@ -23,7 +24,7 @@ class BatchPainter:
     Args:
         engine: The engine whose states are painted.
         model: Its ``mujoco.MjModel``.
-        camera: Of the pictures where the model has none, as ``Task.camera``.
+        task: Its task, whose camera is that of the pictures where the model has none.
         arguments: ``width`` and ``height``, pixels; ``camera_id`` or ``camera_name``, by default the camera ``track``.
 
     Raises:
@@ -31,17 +32,15 @@ class BatchPainter:
         RuntimeError: The model has no camera, and there is no OpenGL.
     """
 
-    def __init__(
-        self, engine: "WarpEngine", model: Any, camera: Mapping[str, Any], arguments: Mapping[str, Any]
-    ) -> None:
-        self._engine, self._model = engine, model
+    def __init__(self, engine: "WarpEngine", model: Any, task: Task, arguments: Mapping[str, Any]) -> None:
+        self._engine, self._model, self._task = engine, model, task
         width, height = (int(arguments.get(name) or 480) for name in ("width", "height"))
         self._shape = (engine.num_envs, height, width)
         self._painter: Painter | None = None
         self._context: Any = None
         chosen = _camera(model, arguments)
-        if chosen is None:
-            self._painter = Painter(model, camera, arguments)
+        if chosen is None or type(task).show is not Task.show:
+            self._painter = Painter(model, task.camera, arguments)
             return
         wp, mjw = engine.wp, engine.mjw
         with engine.here():
@@ -69,9 +68,10 @@ class BatchPainter:
 
     def _paint_on_host(self, painter: Painter) -> Tensor:
         frames = torch.zeros(*self._shape, 3, dtype=torch.uint8)
-        states = zip(self._engine.now.qpos.double().cpu().numpy(), self._engine.now.qvel.double().cpu().numpy())
-        for lane, (qpos, qvel) in enumerate(states):
-            painter.data.qpos[:], painter.data.qvel[:] = qpos, qvel
+        now = State({name: array.double().cpu().numpy() for name, array in self._engine.now.__dict__.items()})
+        for lane in range(len(frames)):
+            self._task.show(self._model, now.rows(slice(lane, lane + 1)))
+            painter.data.qpos[:], painter.data.qvel[:] = now.qpos[lane], now.qvel[lane]
             mujoco.mj_forward(self._model, painter.data)
             frames[lane] = torch.from_numpy(painter.rgb().copy())
         return frames.to(self._engine.device)

@@ -1,7 +1,8 @@
 """Physics on MuJoCo Warp, on Warp's CPU device: the code path of a GPU, but for the recording of the graph.
 
 Its kernels are compiled once for each model, so the models here are few and small: InvertedPendulum (joint limits),
-Hopper (contacts) and one Ant (contact forces, a free joint). ``cairn bench physics_gpu`` does all eleven.
+Hopper (contacts), one Ant (contact forces, a free joint) among the walls of a trap, and a PointMaze (a memory, a Dict
+observation). ``cairn bench physics_gpu`` does all eleven and the other families.
 """
 
 import sys
@@ -43,7 +44,8 @@ def actions(batch, steps, seed=0):
 
 def numbers(obs, reward, terminated, truncated, info):
     facts = [info[group][name] for group in ("facts", "final_facts") for name in sorted(info[group])]
-    columns = [obs, reward, terminated, truncated, info["final_obs"], *facts]
+    seen = [part for x in (obs, info["final_obs"]) for part in (x.values() if isinstance(x, dict) else [x])]
+    columns = [*seen, reward, terminated, truncated, *facts]
     return torch.cat([column.double().reshape(len(column), -1) for column in columns], dim=1)
 
 
@@ -94,6 +96,96 @@ def test_a_step_is_the_cpu_engines_within_float32(task, velocity, forces):
         touched, ends = touched + int(right["touching"].sum()), ends + int(ended.sum())
     assert touched > 5 or task.startswith("Inverted")
     assert ends > 0 or task == "Ant-v5"
+
+
+@needs_warp
+def test_a_step_among_walls_is_the_cpu_engines():
+    """An ant in AntTrap's front wall, and points that are pushed into a maze's walls, faster than their limit."""
+    for task, own, hits in (("AntTrap-v0", {}, 3), ("PointMaze_UMaze-v3", {"reset_target": True}, 15)):
+        ours = gym.make_vec(f"cairn/{task}", num_envs=4, engine="warp", dtype="float64", **own)
+        theirs = gym.make_vec(f"cairn/{task}", num_envs=4, **own)
+        ours.reset(seed=0)
+        theirs.reset(seed=0)
+        rng, walls = np.random.default_rng(1), 0
+        wall = [any(name.startswith(("trap", "block")) for name in pair) for pair in theirs.touching_names]
+        assert ours.touching_names == theirs.touching_names and sum(wall) > 2
+        for row in actions(theirs, 12):
+            now = theirs.engine.now
+            qpos, qvel = now.qpos.astype(np.float32), now.qvel.astype(np.float32)
+            if "Ant" in task:  # a leg of 0.8 m reaches the wall
+                qpos[:, :2] = np.array([10.75, 0]) + rng.uniform(-0.1, 0.1, (4, 2))
+            else:
+                qpos[:, 0], qvel[:, 0] = 1.41, 6.0
+            ours.set_state(range(4), qpos, qvel)
+            theirs.set_state(range(4), qpos, qvel)
+            for name, array in theirs.memory.names.items():
+                ours._memory[name].copy_(torch.from_numpy(array))
+            obs, reward, terminated, _, info = ours.step(row)
+            other, expected, ended, _, reference = theirs.step(row)
+            facts, right = info["final_facts"], reference["final_facts"]
+            assert set(info) == set(reference) and set(facts) == set(right)
+            for name in facts:
+                torch.testing.assert_close(facts[name].double(), right[name].double(), rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(reward, expected, rtol=1e-5, atol=1e-4)
+            assert torch.equal(terminated, ended)
+            if isinstance(obs, dict):
+                assert list(obs) == list(other) and set(obs) == set(ours.single_observation_space)
+                for name in obs:
+                    torch.testing.assert_close(obs[name], other[name], rtol=1e-5, atol=1e-4)
+            walls += int(right["touching"][:, wall].sum())
+        assert walls > hits, walls
+
+
+@needs_warp
+def test_mazes_remember_goals_and_move_them():
+    def make_maze(**kwargs):
+        return gym.make_vec("cairn/PointMaze_UMaze-v3", num_envs=3, engine="warp", reset_target=True, **kwargs)
+
+    check_batch_env(lambda n: gym.make_vec("cairn/PointMaze_UMaze-v3", num_envs=n, engine="warp", max_episode_steps=7))
+    batch = make_maze(max_episode_steps=9)
+    cells = np.array([[1, 1], [3, 1], [1, 3]])
+    obs, info = batch.reset(seed=4, options={"goal_cell": cells, "reset_cell": cells[[1, 2, 0]]})
+    centers = np.stack([batch.task.layout.center(cell) for cell in cells])
+    assert np.abs(obs["desired_goal"].numpy() - centers).max() < 0.2501
+    assert np.abs(obs["achieved_goal"].numpy() - centers[[1, 2, 0]]).max() < 0.2501
+    with pytest.raises(ValueError, match="is a wall"):
+        batch.reset(options={"goal_cell": (0, 0)})
+    goal = info["facts"]["goal"].clone()
+    batch.set_state([1], goal[1:2].double(), np.zeros((1, 2)))
+    rows = actions(batch, 30)
+    obs, reward, _, _, info = batch.step(rows[0])
+    assert reward.tolist() == [0, 1, 0] and info["facts"]["success"].tolist() == [False, True, False]
+    assert torch.equal(info["facts"]["goal"], goal) and torch.equal(obs["desired_goal"], goal)  # of that moment
+    state = batch.state_dict()
+    obs, reward, *_ = batch.step(rows[1])
+    moved = obs["desired_goal"]
+    assert torch.equal(moved[[0, 2]], goal[[0, 2]]) and reward.tolist() == [0, 0, 0]
+    assert float((moved[1] - obs["achieved_goal"][1]).norm()) > 0.45
+    batch.load_state_dict(state)
+    again = batch.step(rows[1])[0]["desired_goal"]
+    assert torch.equal(again, moved)  # the draw is in the state
+    batch.load_state_dict(state)
+    expected = record(batch, rows[1:])
+    other = make_maze(max_episode_steps=9)
+    other.load_state_dict(state)
+    assert same(record(other, rows[1:]), expected)
+
+
+@needs_warp
+def test_contacts_of_feet_are_counted_over_the_episode():
+    batch = make("HopperUni-v0", 3, max_episode_steps=30)
+    _, info = batch.reset(seed=0)
+    counts, steps, feet = torch.zeros(3, 1), torch.zeros(3), info["facts"]["feet"]
+    ended_some = False
+    for row in actions(batch, 60):
+        _, _, terminated, truncated, info = batch.step(row)
+        counts, steps = counts + feet, steps + 1
+        torch.testing.assert_close(info["final_facts"]["descriptor"], counts / steps[:, None])
+        ended, feet = terminated | truncated, info["facts"]["feet"]
+        counts, steps = counts * ~ended[:, None], steps * ~ended
+        assert torch.equal(info["facts"]["contacts"], counts) and torch.equal(info["facts"]["steps"], steps)
+        ended_some |= bool(ended.any())
+    assert ended_some and torch.equal(batch.descriptor_bounds, torch.tensor([[0.0], [1.0]], dtype=torch.float64))
 
 
 @needs_warp
