@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",
     "office": "QL, CRM and HRM on Office world's four tasks, with and without shaping by the machine's values",
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
+    "physics_gpu": "MuJoCo Warp against the CPU engine: one step, returns of a fixed policy, speed",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
