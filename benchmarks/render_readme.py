@@ -30,11 +30,23 @@ def environments() -> str:
         elif room == "grid":
             row = (family, "the bridge", "upstream's own class")
         elif room == "physics" and "Maze" in name:
-            row = ("MuJoCo, mazes", "MuJoCo on CPU threads, MuJoCo Warp", "gymnasium-robotics' mazes, bit for bit; with one goal")
+            row = (
+                "MuJoCo, mazes",
+                "MuJoCo on CPU threads, MuJoCo Warp",
+                "gymnasium-robotics' mazes, bit for bit; with one goal",
+            )
         elif room == "physics" and family in {task.split("-")[0] for task, _ in DESCRIPTOR_TASKS}:
-            row = ("MuJoCo, descriptors", "MuJoCo on CPU threads, MuJoCo Warp", "QDax's Omni and Uni tasks; deceptive traps")
+            row = (
+                "MuJoCo, descriptors",
+                "MuJoCo on CPU threads, MuJoCo Warp",
+                "QDax's Omni and Uni tasks; deceptive traps",
+            )
         elif room == "physics" and family in {task.split("-")[0] for task, _ in POSE_TASKS}:
-            row = ("MuJoCo, poses", "MuJoCo on CPU threads, MuJoCo Warp", "a pose whose score is known, to judge vision rewards")
+            row = (
+                "MuJoCo, poses",
+                "MuJoCo on CPU threads, MuJoCo Warp",
+                "a pose whose score is known, to judge vision rewards",
+            )
         elif room == "physics" and "Sparse" in name:
             row = ("MuJoCo, sparse", "MuJoCo on CPU threads, MuJoCo Warp", "reward only past a distance or at a goal")
         elif room == "physics":
