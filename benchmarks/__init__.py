@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, str] = {
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
     "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",
     "office": "QL, CRM and HRM on Office world's four tasks, with and without shaping by the machine's values",
+    "oni": "ONI: training rate with labels arriving, replay, a dying server, steps to solve by label accuracy",
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
     "physics_gpu": "MuJoCo Warp against the CPU engine: one step, returns of a fixed policy, speed",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",

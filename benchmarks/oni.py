@@ -1,0 +1,335 @@
+"""ONI on KeyCorridorS3R3: training rate with labels arriving, replay, a server that dies, and learning by accuracy.
+
+    python benchmarks/oni.py --rate        # steps per second: PPO alone, ONI before any label, ONI with labels arriving
+    python benchmarks/oni.py --replay      # a run and its replay from the journal, compared bit for bit
+    python benchmarks/oni.py --kill        # the server is killed in mid-run
+    python benchmarks/oni.py --solve       # steps to solve by label accuracy, with PPO and NovelD beside; resumable
+    python benchmarks/oni.py --solve --url http://127.0.0.1:8000/v1 --model NAME      # labels of a real model
+
+The labeller is a stand-in on this machine, in a process of its own, asked over HTTP by the real client (extra
+"language"): an oracle that calls opening doors, taking keys and the target, and unlocking helpful, and is wrong in a
+known share. --solve asks the oracle in this process instead, with a barrier at every update, so that its cells depend
+on nothing but the seed. What a capable model would say is not measured unless --url is given.
+
+Rates are by the clock and by CPU seconds of the training process, in alternation, so that what else the machine does
+falls on all alike. Solved is as in ``cairn bench bonuses``: 95 of 100 fresh levels by the frozen policy, tried every
+98,304 steps; a cell that has not by the budget counts as infinite.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from cairn.agents import PPO
+from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
+from cairn.agents.progress import Lines
+from cairn.agents.training import acting
+from cairn.benchmarks.bonuses import EVERY, GOAL, LANES, LEVELS, amount
+from cairn.benchmarks.standin import Standin
+from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
+from cairn.envs import BatchEnv
+from cairn.shaping import ONI, NovelD, Task, Term
+from cairn.shaping.language import Answer, Client, Giver, Oracle, Question
+
+TASK = "cairn/MiniGrid-KeyCorridorS3R3-v0"
+BUDGET, WEIGHT = 21 * EVERY, 0.1
+ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_EVENT = re.compile(r"The (first |second )?event: (.*?)\n")
+
+
+# ---- the labeller --------------------------------------------------------------------------------------
+
+
+def worth(caption: str) -> int:
+    """How great a step a caption tells of: 4 for the target, 3 unlocking, 2 a key, 1 a door, 0 anything else."""
+    target = re.search(r"The task: pick up the (\w+ \w+)", caption)
+    if target and caption.startswith(f"You pick up a {target[1]}."):
+        return 4
+    if caption.startswith("You unlock"):
+        return 3
+    return 2 if re.match(r"You pick up a \w+ key", caption) else int(caption.startswith("You open a"))
+
+
+def judge(question: Question) -> Any:
+    """The right label, or preference, for a question of ONI's."""
+    events = [caption for _, caption in _EVENT.findall(question.messages[-1]["content"])]
+    if len(events) == 1:
+        return {"label": "helpful" if worth(events[0]) else "not helpful"}
+    first, second = map(worth, events)
+    return {"better": "neither" if first == second else "first" if first > second else "second"}
+
+
+def others(question: Question, value: Any) -> list[Any]:
+    """The wrong answers, whichever way the question was put."""
+    words = ["helpful", "not helpful"] if "label" in value else ["first", "second", "neither"]
+    (name,) = value
+    return [{name: word} for word in words if word != value[name]]
+
+
+def oracle(accuracy: float, seed: int = 0) -> Oracle:
+    """The labeller with its dial."""
+    return Oracle(judge, others, accuracy, seed)
+
+
+class Nobody:
+    """A labeller that never answers: ONI as it is before any label."""
+
+    def ask(self, question: Question) -> Answer:
+        """Wait for ever."""
+        time.sleep(1e6)
+        return Answer(outcome="late")
+
+
+def served(accuracy: float, delay: float) -> tuple["subprocess.Popen[str]", str]:
+    """A stand-in in a process of its own, and its URL."""
+    command = [
+        sys.executable,
+        "-m",
+        "cairn.benchmarks.oni",
+        "--serve",
+        "--accuracy",
+        str(accuracy),
+        "--delay",
+        str(delay),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def client(url: str, model: str = "standin") -> Client:
+    """The real client, without a key for the stand-in."""
+    return Client(url, model, key_env=None if model == "standin" else "OPENAI_API_KEY", timeout=10.0, deadline=30.0)
+
+
+# ---- models --------------------------------------------------------------------------------------------
+
+
+def model_for(reward: Term, lanes: int, seed: int) -> PPO:
+    """PPO on the task with a reward, as its defaults have it."""
+    return PPO("MlpPolicy", gym.make_vec(TASK, num_envs=lanes, device="cpu"), reward=reward, seed=seed)
+
+
+def labels_of(model: PPO) -> dict[str, float]:
+    """What the labels' part of a reward has to say of itself."""
+    assert model.reward is not None
+    node: Any = next(n for n in model.reward.order if n.name == "labels")
+    return {**node.desk.health(), "captions": len(node.texts), "labelled": node.labelled}
+
+
+# ---- rate, replay, kill --------------------------------------------------------------------------------
+
+
+def rate(args: argparse.Namespace) -> None:
+    """Take turns, a rollout each."""
+    torch.set_num_threads(args.threads)
+    process, url = served(1.0, args.delay)
+    try:
+        rewards: dict[str, Any] = {
+            "PPO alone": Task(),
+            "ONI, no labels": Task() + WEIGHT * ONI(Nobody(), args.mode),
+            "ONI, labels arriving": Task() + WEIGHT * ONI(client(url), args.mode, workers=args.workers),
+        }
+        models = {name: model_for(reward, args.envs, 0) for name, reward in rewards.items()}
+        cells = Cells(args.out / "rate.csv", ["round", "who", "mode", "environments", "threads", "delay"])
+        first = len(cells.rows())
+        for turn in range(-1, args.rounds):
+            for name, model in models.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                for _ in range(args.rollouts):
+                    model.learn(model.n_steps * model.n_envs, reset_num_timesteps=model.num_timesteps == 0)
+                row = {
+                    "round": first + turn, "who": name, "mode": args.mode, "environments": args.envs,
+                    "threads": args.threads, "delay": args.delay, "steps": args.rollouts * model.n_steps * model.n_envs,
+                    "seconds": round(time.perf_counter() - wall, 4), "cpu_seconds": round(time.process_time() - cpu, 4),
+                    "labelled": 0 if name == "PPO alone" else int(labels_of(model)["labelled"]),
+                }  # fmt: skip
+                if turn >= 0:  # the first is for kernels and caches
+                    cells.add(row)
+                print(f"round {turn}: {name:22} {row['steps'] / row['seconds']:9,.0f} steps/s, {row}", flush=True)
+        rows = cells.rows()[first:]
+        total = {
+            w: [sum(float(r[k]) for r in rows if r["who"] == w) for k in ("seconds", "cpu_seconds")] for w in models
+        }
+        without, alone = total["ONI, no labels"], total["PPO alone"]
+        for name, spent in total.items():
+            print(
+                f"{name:22}: {without[0] / spent[0]:.1%} of the rate without labels by the clock, "
+                f"{without[1] / spent[1]:.1%} by CPU; {alone[0] / spent[0]:.1%} and {alone[1] / spent[1]:.1%} of PPO's"
+            )
+        print(f"labels: {labels_of(models['ONI, labels arriving'])}")
+    finally:
+        process.kill()
+
+
+def replay(args: argparse.Namespace) -> None:
+    """Train over HTTP with a journal; then once more with the server gone."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder, "labels.jsonl")
+        process, url = served(0.9, args.delay)
+        try:
+            reward = Task() + WEIGHT * ONI(client(url), args.mode, journal=journal)
+            once = model_for(reward, LANES, 0).learn(args.steps)
+        finally:
+            process.kill()
+            process.wait()
+        again = model_for(Task() + WEIGHT * ONI(client(url), args.mode, journal=journal), LANES, 0).learn(args.steps)
+        pairs = list(zip(once.policy.parameters(), again.policy.parameters()))
+        same = sum(torch.equal(a, b) for a, b in pairs)
+        asked = labels_of(once)
+        print(
+            f"{once.num_timesteps:,} steps, {asked['labelled']:.0f} labels over HTTP, journal of "
+            f"{len(journal.read_text().splitlines())} updates; replayed without a server: {same} of {len(pairs)} "
+            "tensors of the policy equal bit for bit"
+        )
+        if same != len(pairs):
+            sys.exit(1)
+
+
+def kill(args: argparse.Namespace) -> None:
+    """Kill the server half way; training goes on and says so."""
+    torch.set_num_threads(1)
+    process, url = served(1.0, args.delay)
+    reporter = Lines(every=1.0)
+    try:
+        model = model_for(Task() + WEIGHT * ONI(client(url), args.mode, retry=1), LANES, 0)
+        speeds = []
+        for half in ("alive", "dead"):
+            before, wall = model.num_timesteps, time.perf_counter()
+            while model.num_timesteps - before < args.steps // 2:
+                model.learn(model.n_steps * model.n_envs, reset_num_timesteps=model.num_timesteps == 0)
+                row = {k: float(v) for k, v in model.logger.name_to_value.items() if isinstance(v, int | float)}
+                row |= {f"reward/labels/{k}": v for k, v in labels_of(model).items()} | model.recent()
+                reporter.at(model.num_timesteps, args.steps, row)
+            speeds.append((model.num_timesteps - before) / (time.perf_counter() - wall))
+            print(f"server {half}: {speeds[-1]:,.0f} steps/s, {labels_of(model)}", flush=True)
+            if half == "alive":
+                process.kill()
+                process.wait()
+        print(f"after the death the rate was {speeds[1] / speeds[0]:.0%} of that before")
+    finally:
+        process.kill()
+
+
+# ---- solve ---------------------------------------------------------------------------------------------
+
+
+def rewards_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What is compared: a name, and a function of the seed that makes the reward."""
+    if args.url:
+        asked = Client(args.url, args.model, cache=args.cache)
+        asked.check()
+        real = {f"{args.mode} {args.model}": lambda seed: Task() + WEIGHT * ONI(asked, args.mode, workers=8)}
+        return real
+    found: dict[str, Any] = {"none": lambda seed: Task(), "noveld": lambda seed: Task() + 0.01 * NovelD()}
+    for accuracy in sorted(args.accuracies, reverse=True):
+
+        def make(seed: int, accuracy: float = accuracy) -> Term:
+            giver: Giver = oracle(accuracy, seed)
+            return Task() + WEIGHT * ONI(giver, args.mode, schedule="barrier", every=1, workers=1)
+
+        found[f"{args.mode} {accuracy:g}"] = make
+    return found
+
+
+def solve_cell(name: str, reward: Term, seed: int, budget: int) -> dict[str, object]:
+    """One seed of one reward: train until solved or the budget is spent."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    model = model_for(reward, LANES, seed)
+    trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
+    assert isinstance(trial, BatchEnv)
+    curve: list[tuple[int, float]] = []
+    while model.num_timesteps < budget and not (curve and curve[-1][1] >= GOAL):
+        model.learn(EVERY, reset_num_timesteps=not curve)
+        fresh = fresh_seed(seed, "bonuses", model.num_timesteps)
+        with own_randomness(fresh):
+            success = evaluate_batch(acting(model, False), trial, LEVELS, fresh).success
+        assert success is not None
+        curve.append((model.num_timesteps, success))
+        print(f"\r{name:20} seed {seed}: {curve[-1][0]:9,} steps, {success:4.0%} ", end="", flush=True)
+    solved = curve[-1][1] >= GOAL
+    labelled = labels_of(model)["labelled"] if "labels" in [n.name for n in getattr(model.reward, "order", [])] else 0
+    print("solved" if solved else "not solved", flush=True)
+    return {
+        "reward": name, "seed": seed, "budget": budget, "weight": WEIGHT, "solved": int(solved),
+        "steps": curve[-1][0] if solved else "inf", "seconds_under_load": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1), "labels": int(labelled),
+        "curve": " ".join(f"{step}:{success:.2f}" for step, success in curve),
+    }  # fmt: skip
+
+
+def solve(args: argparse.Namespace) -> None:
+    """Run the cells that are missing, the first seed of all first; then the table."""
+    torch.set_num_threads(1)
+    cells = Cells(args.out / "solve.csv", ["reward", "seed", "budget", "weight"])
+    for seed in range(args.seeds):
+        for name, make in rewards_of(args).items():
+            if args.only and name not in args.only:
+                continue
+            if not cells.done({"reward": name, "seed": seed, "budget": args.budget, "weight": WEIGHT}):
+                cells.add(solve_cell(name, make(seed), seed, args.budget))
+    print(solve_table(cells.rows(), args.budget))
+
+
+def solve_table(rows: Sequence[dict[str, str]], budget: int) -> str:
+    """Steps and CPU seconds to solve, IQM over seeds with its interval, in Markdown."""
+    lines = ["| reward | solved | steps, IQM | 95 % interval | CPU seconds, IQM |", "|---|---:|---:|---:|---:|"]
+    rows = [r for r in rows if int(r["budget"]) == budget and float(r["weight"]) == WEIGHT]
+    for name in dict.fromkeys(r["reward"] for r in rows):
+        mine = [r for r in rows if r["reward"] == name]
+        steps = [float(r["steps"]) for r in mine]
+        cpu = [float(r["cpu_seconds"]) if int(r["solved"]) else float("inf") for r in mine]
+        low, high = interval(steps)
+        lines.append(
+            f"| {name} | {sum(int(r['solved']) for r in mine)} of {len(mine)} | {amount(iqm(steps), budget)} "
+            f"| {amount(low, budget)} to {amount(high, budget)} | {amount(iqm(cpu), None)} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("rate", "replay", "kill", "solve", "serve"):
+        parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS if name == "serve" else None)
+    parser.add_argument("--mode", default="classification", choices=("retrieval", "classification", "ranking"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "oni")
+    parser.add_argument("--envs", type=int, default=1024, help="environments of --rate")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads of --rate")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rollouts", type=int, default=2, help="a round")
+    parser.add_argument("--workers", type=int, default=2, help="questions under way at once, --rate")
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds that the labeller takes")
+    parser.add_argument("--accuracy", type=float, default=1.0, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=100_000, help="of --replay and --kill")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=int, default=BUDGET)
+    parser.add_argument("--accuracies", type=float, nargs="*", default=ACCURACIES)
+    parser.add_argument("--only", nargs="*", help="names of rewards of --solve")
+    parser.add_argument("--url")
+    parser.add_argument("--model", default="")
+    parser.add_argument("--cache", default=None, help="an SQLite file for a real model's answers")
+    args = parser.parse_args(argv)
+    if args.serve:
+        with Standin(oracle(args.accuracy), delay=args.delay) as server:
+            print(server.url, flush=True)
+            while True:
+                time.sleep(3600)
+    print(machine(), flush=True)
+    for name, run in (("rate", rate), ("replay", replay), ("kill", kill), ("solve", solve)):
+        if getattr(args, name):
+            run(args)
+
+
+if __name__ == "__main__":
+    main()
