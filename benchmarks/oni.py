@@ -309,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=2, help="a round")
     parser.add_argument("--workers", type=int, default=2, help="questions under way at once, --rate")
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds that the labeller takes")
+    parser.add_argument("--delay", type=float, default=0.1, help="seconds that the labeller takes")
     parser.add_argument("--accuracy", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=100_000, help="of --replay and --kill")
     parser.add_argument("--seeds", type=int, default=5)

@@ -111,6 +111,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: in two, the second waits for an acknowledgement
     standin: Standin
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

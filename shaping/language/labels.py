@@ -23,7 +23,7 @@ _ABOUT = (
     "whole task is done, so your judgement of single events is what it learns from."
 )
 _WORD = re.compile(r"[a-z0-9.+-]+")
-BUCKETS = 4096
+BUCKETS = 1024
 
 
 def about(caption: str, task: str = "") -> Question:
@@ -58,7 +58,7 @@ class Judge(nn.Module):
     ONI has a convolutional network over characters here; captions of our worlds are a few words from a small set.
     """
 
-    def __init__(self, generator: torch.Generator, width: int = 32) -> None:
+    def __init__(self, generator: torch.Generator, width: int = 16) -> None:
         super().__init__()
         self.bag = nn.EmbeddingBag(BUCKETS, width, mode="sum")
         self.out = nn.Linear(width, 1)
@@ -69,12 +69,19 @@ class Judge(nn.Module):
 
     def forward(self, captions: list[Tensor]) -> Tensor:
         """The numbers ``[B]`` of captions given as ``features``."""
-        if not captions:
-            return self.out.bias.new_zeros(0)
-        starts = torch.tensor([0, *(len(c) for c in captions[:-1])]).cumsum(0)
+        return self.scores(*joined(captions))
+
+    def scores(self, words: Tensor, starts: Tensor) -> Tensor:
+        """The same of captions that ``joined`` has put together."""
         device = self.out.bias.device
-        score: Tensor = self.out(torch.tanh(self.bag(torch.cat(captions).to(device), starts.to(device))))[:, 0]
+        score: Tensor = self.out(torch.tanh(self.bag(words.to(device), starts.to(device))))[:, 0]
         return score
+
+
+def joined(captions: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Captions given as ``features`` one after the other, and where each begins ``[B]``."""
+    starts = torch.tensor([0, *(len(c) for c in captions)])[:-1].cumsum(0)
+    return torch.cat(captions) if captions else torch.zeros(0, dtype=torch.int64), starts
 
 
 def label_loss(score: Tensor, label: Tensor) -> Tensor:

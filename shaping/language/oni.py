@@ -31,7 +31,7 @@ from .environment import giver_of
 from .oracle import Oracle
 
 MODES = ("retrieval", "classification", "ranking")
-_BATCH, _STEPS = 256, 32
+_BATCH, _STEPS = 512, 8
 
 
 class CaptionCount(EpisodicCount):
@@ -163,7 +163,7 @@ class CaptionReward(Pure):
             self._ask_pairs()
         logs: dict[str, float] = {}
         if fresh and self.mode != "retrieval":
-            logs["loss"] = self._train(min(fresh, 8) * _STEPS // 8 + 1)
+            logs["loss"] = self._train()
         if fresh or seen:
             self._refresh()
         logs |= {"captions": len(self.texts), "labelled": self.labelled, **self.desk.health()}
@@ -230,24 +230,33 @@ class CaptionReward(Pure):
             self._features[name] = ask_for.features(self.texts[name])
         return self._features[name]
 
-    def _train(self, steps: int) -> float:
-        """Some minibatches over all labels so far; the mean loss."""
+    def _train(self) -> float:
+        """Some steps over all labels so far, or a random part of them; the mean loss."""
         total = torch.zeros((), device=self.device)
         if self.mode == "ranking":
+            rows = self._part(len(self.pairs))
+            # Each caption once, however many pairs it stands in.
+            ends, of = torch.unique(self.pairs[rows, :2].long(), return_inverse=True)
             names = list(self.texts)
-            for _ in range(steps):
-                rows = self.pairs[torch.randint(len(self.pairs), (_BATCH,), generator=self.generator)]
-                first, second = ([self._bag(names[int(i)]) for i in rows[:, k].tolist()] for k in (0, 1))
-                loss = ask_for.pair_loss(self.judge(first), self.judge(second), rows[:, 2].float().to(self.device))
-                total += self._descend(loss)
+            bags = ask_for.joined([self._bag(names[i]) for i in ends.tolist()])
+            target = self.pairs[rows, 2].float().to(self.device)
         else:
-            labelled = [(name, label) for name, label in self.verdict.items() if label >= 0]
-            for _ in range(steps):
-                rows = torch.randint(len(labelled), (_BATCH,), generator=self.generator)
-                batch = [labelled[i] for i in rows.tolist()]
-                label = torch.tensor([label for _, label in batch], device=self.device)
-                total += self._descend(ask_for.label_loss(self.judge([self._bag(name) for name, _ in batch]), label))
-        return float(total) / steps
+            labelled = [name for name, label in self.verdict.items() if label >= 0]
+            chosen = [labelled[i] for i in self._part(len(labelled)).tolist()]
+            bags = ask_for.joined([self._bag(name) for name in chosen])
+            target = torch.tensor([self.verdict[name] for name in chosen], device=self.device)
+        for _ in range(_STEPS):
+            score = self.judge.scores(*bags)
+            if self.mode == "ranking":
+                loss = ask_for.pair_loss(score[of[:, 0]], score[of[:, 1]], target)
+            else:
+                loss = ask_for.label_loss(score, target)
+            total += self._descend(loss)
+        return float(total) / _STEPS
+
+    def _part(self, count: int) -> Tensor:
+        """At most a batch of ``count`` rows, in random order."""
+        return torch.randperm(count, generator=self.generator)[:_BATCH]
 
     def _descend(self, loss: Tensor) -> Tensor:
         self.optimiser.zero_grad()
@@ -322,7 +331,7 @@ class ONI(Op):
         limit: int = 25_000,
         pairs: int = 10,
         retry: int = 100_000,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         schedule: str = "async",
         every: int = 0,
         wait: float = 60.0,

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 import cairn  # noqa: F401
+from cairn import runs
 from cairn.agents import PPO
 from cairn.agents.progress import summary
 from cairn.envs.grid import layout as L
@@ -310,6 +311,24 @@ def test_a_run_is_replayed_bit_for_bit_without_a_server(tmp_path: Path) -> None:
     labels = [node for node in again.reward.order if node.name == "labels"][0]
     assert labels.labelled >= 5 and bool((labels.value > 0).any())  # and they were worth something
     assert labels.desk.counts["error"] == 0  # what is asked after the journal's end nobody answers any more
+
+
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    def model() -> PPO:
+        envs = gym.make_vec("cairn/MiniGrid-KeyCorridorS3R1-v0", num_envs=16, device="cpu")
+        oni = ONI(Oracle(lambda q: {"better": "first"}), "ranking", schedule="barrier", every=1)
+        return PPO("MlpPolicy", envs, reward=Task() + 0.1 * oni, seed=0, n_steps=32, batch_size=128)
+
+    whole = model().learn(1024)
+    runs.write_checkpoint(tmp_path / "at", {}, {"model": whole.training_state()})
+    whole.learn(1024, reset_num_timesteps=False)
+    resumed = model()
+    resumed.load_training_state(runs.read_checkpoint(tmp_path / "at")[1]["model"])
+    resumed.learn(1024, reset_num_timesteps=False)
+    for a, b in zip(whole.policy.parameters(), resumed.policy.parameters()):
+        assert torch.equal(a, b)
+    labels = [[n for n in m.reward.order if n.name == "labels"][0] for m in (whole, resumed)]
+    assert labels[0].labelled == labels[1].labelled > 20 and torch.equal(labels[0].value, labels[1].value)
 
 
 def test_training_goes_on_without_a_server_and_says_so() -> None:
