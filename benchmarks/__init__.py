@@ -21,5 +21,6 @@ BENCHMARKS: dict[str, str] = {
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
+    "standin": "a stand-in for a language model's server, with faults on request, to try rewards that ask one",
     "sandbox": "what a reward program costs compiled and jailed, and what becomes of every attack of the corpus",
 }
