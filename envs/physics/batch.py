@@ -264,7 +264,7 @@ class PhysicsBatch(BatchEnv):
         return {
             "task": type(self.task).__name__,
             "begun": bool(self._rngs),
-            "physics": torch.from_numpy(self.engine.states.copy()),
+            "physics": torch.from_numpy(self.engine.states),
             "fields": torch.from_numpy(self.engine.fields.copy()),
             "touching": torch.from_numpy(self.engine.touching.copy()),
             "generators": torch.from_numpy(pack(self._rngs, self.num_envs)),
@@ -288,7 +288,7 @@ class PhysicsBatch(BatchEnv):
         if self.dynamics is None and not bool((state["dynamics"] == 1).all()):
             raise ValueError("the state is of randomised dynamics: make the batch with the same dynamics=...")
         self._rngs = unpack(state["generators"].numpy()) if state["begun"] else []
-        self.engine.states[:] = state["physics"].numpy()
+        self.engine.load_states(state["physics"].numpy())
         self._factors = state["dynamics"].numpy().copy()
         if self.dynamics is not None:
             for model, factors in zip(self.engine.models, self._factors):

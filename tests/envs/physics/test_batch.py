@@ -170,7 +170,9 @@ def test_a_breakdown_ends_one_episode_and_no_other():
         rows = actions(batch, 12)
         record(batch, rows[:4]), record(clean, rows[:4])
         last = batch.observe()[0][1].clone()
-        batch.engine.states[1, 1 + batch.model.nq + 3] = poison  # the time comes first
+        states = batch.engine.states
+        states[1, 1 + batch.model.nq + 3] = poison  # the time comes first
+        batch.engine.load_states(states)
         obs, reward, terminated, truncated, info = batch.step(torch.from_numpy(rows[4]))
         assert terminated.tolist() == [False, True, False] and not truncated.any()
         assert info["final_facts"]["unstable"].tolist() == [False, True, False]
