@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..envs.batch import BatchEnv
 from ..envs.tabular.mdp import MDP
+from ..shaping.reward import RewardError
 
 TEACHERS = ("explors", "selfrs", "explob", "sors", "lirpg", "orig")
 
@@ -176,15 +177,22 @@ class Explors:
             if bool(done.any()):
                 after = torch.where(done, self._number(info["final_obs"]), after)
             real = alive.double()
+            reward = torch.where(alive, reward, 0.0)  # what lives on after its episode's end is no part of it
             extra = torch.where(self._explores & ~terminated, self.bonus(after), 0.0)
             self.counts[self._lane, state] += real
             self._state[slot, :, t], self._action[slot, :, t] = state, action
-            self._task[slot, :, t] = reward * real
+            self._task[slot, :, t] = reward
             self._shaped[slot, :, t] = (reward + extra + self.phi[self._lane, state, action]) * real
             self._real[slot, :, t], self._probs[slot, :, t] = real, probs[self._lane, state]
             alive, state = alive & ~done, after
             if not bool(alive.any()):
                 break
+        if not bool(torch.isfinite(self._task[slot]).all()):
+            lane, t = (int(i) for i in (~torch.isfinite(self._task[slot])).nonzero()[0])
+            raise RewardError(
+                f"the environment's reward is {float(self._task[slot, lane, t])} in environment {lane}, step {t} of "
+                f"episode {self.episodes}; nothing was learned from it"
+            )
         self.returns.append(self._task[slot] @ self._powers)
 
     def _number(self, obs: Any) -> Tensor:

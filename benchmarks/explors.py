@@ -96,18 +96,19 @@ def report(found: tables.Cells, out: str, seeds: int, episodes: dict[str, int]) 
     """Print the table, and write the picture."""
     rows = [r for r in found.rows() if (r["seeds"], r["episodes"]) == (str(seeds), str(episodes[r["world"]]))]
     worlds = [w for w in WORLDS if any(r["world"] == w for r in rows)]
-    print(f"\ntask's discounted return over the last tenth of the episodes, IQM of {seeds} seeds, 95 % interval")
-    print("| world | " + " | ".join(TEACHERS) + " |\n|---|" + "---|" * len(TEACHERS))
-    for world in worlds:
-        texts = []
-        for method in TEACHERS:
-            values = [float(r["final"]) for r in rows if (r["world"], r["method"]) == (world, method)]
-            if not values:
-                texts.append("none")
-                continue
-            low, high = tables.interval(values)
-            texts.append(f"{tables.iqm(values):.2f} ({low:.2f} to {high:.2f})")
-        print(f"| {world} | " + " | ".join(texts) + " |")
+    for column, what in (("final", "the last tenth of the episodes"), ("area", "all episodes")):
+        print(f"\ntask's discounted return over {what}, IQM of {seeds} seeds, 95 % interval")
+        print("| world | " + " | ".join(TEACHERS) + " |\n|---|" + "---|" * len(TEACHERS))
+        for world in worlds:
+            texts = []
+            for method in TEACHERS:
+                values = [float(r[column]) for r in rows if (r["world"], r["method"]) == (world, method)]
+                if not values:
+                    texts.append("none")
+                    continue
+                low, high = tables.interval(values)
+                texts.append(f"{tables.iqm(values):.2f} ({low:.2f} to {high:.2f})")
+            print(f"| {world} | " + " | ".join(texts) + " |")
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,5 +1,7 @@
 """EXPLORS: its updates by hand, its ablations, and its terms in the seats."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from cairn.agents.explors import TEACHERS, Episodes, Explors
 from cairn.envs.tabular import TabularBatch, build
 from cairn.envs.tabular.line import LineKeyBatch
 from cairn.envs.tabular.solve import occupancy
-from cairn.shaping import ExplorationBonus, SelfReward, ShapedReward, Stretch, Task
+from cairn.shaping import ExplorationBonus, RewardError, SelfReward, ShapedReward, Stretch, Task
 
 
 def batch(lanes: int = 1, **kwargs: float) -> TabularBatch:
@@ -197,3 +199,19 @@ def test_the_self_made_reward_needs_a_policy() -> None:
     with pytest.raises(ValueError, match="no policy"):
         for _ in range(4):
             env.step(torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_reward_that_is_no_number_is_named_and_not_learned_from() -> None:
+    env = batch()
+    agent = Explors(env, gamma=0.5)
+    agent.learn(3)
+    before, inner = {k: v.clone() for k, v in vars(agent).items() if k in ("theta", "phi", "values")}, env.step
+
+    def broken(action: Any) -> Any:
+        obs, reward, *rest = inner(action)
+        return obs, torch.where(torch.arange(len(reward)) == 0, torch.nan, reward), *rest
+
+    env.step = broken  # type: ignore[method-assign]
+    with pytest.raises(RewardError, match="nan in environment 0, step 0 of episode 3"):
+        agent.learn(9)
+    assert agent.episodes == 3 and all(torch.equal(getattr(agent, k), v) for k, v in before.items())
