@@ -19,10 +19,12 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test .typing/cairn
 	$(BIN)/mypy -p cairn
+	$(BIN)/mypy tests/typed_user.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python benchmarks/render_stubs.py
 
 # The root of the repository is the package: mypy and pyright find it under its name through this link.
 .typing/cairn:

@@ -67,7 +67,7 @@ def measure(load: str, threads: int) -> None:
         inner()
         learning[0] += time.perf_counter() - began
 
-    model.train = train
+    model.train = train  # type: ignore[method-assign]
     model.learn(2 * model.n_steps * model.n_envs)
     steps, learning[0], began = 0, 0.0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < SECONDS:

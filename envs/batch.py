@@ -1,24 +1,19 @@
 """BatchEnv: many environments that step together, their arrays being torch tensors on one device."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .spaces import encode, kind, torch_dtype
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gymnasium.vector import VectorEnv
 
 W = TypeVar("W", bound="BatchWrapper")
 
@@ -74,7 +69,7 @@ class BatchEnv(gym.vector.VectorEnv[Any, Any, Any]):
     always_valid = True
     keyed = False  # the seed s of the batch is each single environment's own: reset(seed=s, options={"lane": i})
     exact_state: bool = False  # load_state_dict(state_dict()) restores everything: a resumed run is the same run
-    envs: "Sequence[gym.Env[Any, Any]] | None" = None  # the single environments, where there are such objects
+    envs: Sequence[gym.Env[Any, Any]] | None = None  # the single environments, where there are such objects
 
     def __init__(
         self,
@@ -138,7 +133,7 @@ class BatchEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Turn one observation of the single environment, or a list of B, into a tree ``[B, ...]`` of this batch."""
         return encode(self.single_observation_space, obs, self.device)
 
-    def numpy(self) -> "VectorEnv[Any, Any, Any]":
+    def numpy(self) -> VectorEnv[Any, Any, Any]:
         """A NumPy view in DISABLED autoreset mode, for Gymnasium's own vector wrappers."""
         from .numpy_view import NumpyView
 
@@ -167,7 +162,7 @@ class BatchWrapper(BatchEnv):
     A wrapper with state of its own overrides ``_own_state`` and ``_load_own``; ``state_dict`` holds both.
     """
 
-    def __init__(self, env: BatchEnv) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         if not isinstance(env, BatchEnv):
             raise TypeError(
                 f"{type(self).__name__} wraps a BatchEnv, and got {type(env).__name__}; "
@@ -184,7 +179,7 @@ class BatchWrapper(BatchEnv):
         self.spec = env.spec
 
     @property
-    def envs(self) -> "Sequence[gym.Env[Any, Any]] | None":  # type: ignore[override]
+    def envs(self) -> Sequence[gym.Env[Any, Any]] | None:  # type: ignore[override]
         """The single environments, where there are such objects."""
         return self.env.envs
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from .batch import BatchEnv, BatchWrapper, check_reset_mask
+from .batch import BatchWrapper, check_reset_mask
 
 
 class DelayedReward(BatchWrapper):
@@ -29,7 +30,7 @@ class DelayedReward(BatchWrapper):
         ValueError: ``every`` is not a positive whole number.
     """
 
-    def __init__(self, env: BatchEnv, every: int | None) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], every: int | None) -> None:
         super().__init__(env)
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"every={every!r}: rewards are paid every so many steps, at least 1")
@@ -75,5 +76,5 @@ class DelayedReward(BatchWrapper):
 class EpisodicReward(DelayedReward):
     """Pay the whole return of an episode with its last step, and nothing before."""
 
-    def __init__(self, env: BatchEnv) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env, None)

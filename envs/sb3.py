@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -21,7 +22,7 @@ from .spaces import encode, flat_space, flatten, tree_map
 from .wrappers import EpisodeStatistics
 
 
-def as_sb3(batch: BatchEnv, flat: bool = True, statistics: bool = True) -> "Sb3VecEnv":
+def as_sb3(batch: VectorEnv[Any, Any, Any], flat: bool = True, statistics: bool = True) -> "Sb3VecEnv":
     """Show a BatchEnv to Stable-Baselines3.
 
     Args:

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class EpisodeStatistics(BatchWrapper):
     episode ended. Rows outside the mask hold the running values.
     """
 
-    def __init__(self, env: BatchEnv) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         self._return = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
@@ -67,14 +68,14 @@ class TimeLimit(BatchWrapper):
         ValueError: ``max_steps`` is not a positive whole number.
     """
 
-    def __init__(self, env: BatchEnv, max_steps: int) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], max_steps: int) -> None:
         super().__init__(env)
         if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
             raise ValueError(f"max_steps={max_steps!r}: a time limit is a positive number of steps")
-        if not env.always_valid:
+        if not self.env.always_valid:
             raise ValueError(f"{env} cannot reset some of its lanes, which a time limit has to")
         self._limit = max_steps
-        self.max_steps = min(max_steps, env.max_steps) if env.max_steps is not None else max_steps
+        self.max_steps = max_steps if self.max_steps is None else min(max_steps, self.max_steps)
         self._age = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -141,7 +142,7 @@ class NormalizeObservation(BatchWrapper):
         epsilon: Added to the variance.
     """
 
-    def __init__(self, env: BatchEnv, clip: float = 10.0, epsilon: float = 1e-8) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], clip: float = 10.0, epsilon: float = 1e-8) -> None:
         super().__init__(env)
         self.training = True
         self.clip, self.epsilon = float(clip), float(epsilon)

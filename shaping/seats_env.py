@@ -129,7 +129,7 @@ class ShapedReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
     def __init__(
         self,
-        env: gym.Env[Any, Any],
+        env: gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any],
         expr: Any,
         gamma: float | None = None,
         update_every: int = 128,

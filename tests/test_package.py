@@ -66,7 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source") / "cairn-rl"
     for path in [
         *tracked_code(),
-        *map(Path, ("pyproject.toml", "README.md", "LICENSE", "VERSION", "py.typed")),
+        *map(Path, ("pyproject.toml", "README.md", "LICENSE", "VERSION")),
     ]:
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes((ROOT / path).read_bytes())
@@ -84,11 +84,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shipped_data() -> list[Path]:
     """Data files that the package list names."""
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     files = []
-    for package, patterns in data.items():
-        folder = ROOT.joinpath(*package.split(".")[1:])
-        files += [path.relative_to(ROOT) for pattern in patterns for path in folder.glob(pattern)]
+    for named, patterns in setup["package-data"].items():
+        for package in setup["packages"] if named == "*" else [named]:
+            folder = ROOT.joinpath(*package.split(".")[1:])
+            files += [path.relative_to(ROOT) for pattern in patterns for path in folder.glob(pattern)]
     return files
 
 
