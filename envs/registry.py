@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from .areas.ids import AREA_IDS
 from .grid.ids import BABYAI_IDS, GRID_IDS
@@ -24,10 +25,14 @@ TABLE: tuple[Row, ...] = (
 
 
 def register_all() -> None:
-    """Register every ``cairn/`` id; calling it again changes nothing."""
+    """Register every ``cairn/`` id; calling it again changes nothing.
+
+    What ``gymnasium.register`` makes (a test compares), put into its registry: it holds each new id against all others,
+    which at hundreds of ids took most of the time of ``import cairn``.
+    """
     for name, entry_point, vector_entry_point, kwargs, max_episode_steps in TABLE:
         if name not in gymnasium.registry:
-            gymnasium.register(
+            gymnasium.registry[name] = EnvSpec(
                 name,
                 entry_point=entry_point,
                 vector_entry_point=vector_entry_point,

@@ -31,6 +31,18 @@ def test_the_table_is_registered_once() -> None:
     assert {row[0] for row in TABLE} == set(IDS) and len(IDS) > 100
 
 
+def test_the_specs_are_those_that_gymnasium_s_own_register_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs: dict[str, Any] = {}
+    monkeypatch.setattr(gym.envs.registration, "registry", theirs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of an id that is there already
+        for name, single, batch, kwargs, limit in TABLE:
+            gym.register(
+                name, entry_point=single, vector_entry_point=batch, kwargs=dict(kwargs), max_episode_steps=limit
+            )
+    assert theirs == {name: gym.registry[name] for name in IDS}
+
+
 def test_make_and_make_vec_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
