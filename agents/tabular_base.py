@@ -14,6 +14,7 @@ from ..envs.bridges import make_batch
 from ..envs.tabular.draws import lane_keys, uniform
 from ..runs import CheckpointError, read_checkpoint, write_checkpoint
 from ..shaping.checks import check_shaping
+from ..shaping.reward import RewardError
 from ..shaping.seats_env import ShapedBatch
 from ..shaping.stretch import Stretch
 
@@ -93,6 +94,12 @@ class TabularAgent:
             lane=self._lane, episode=self._open[0].long(), t=self._open[2].long(), facts=self._facts,
             next_facts=_next_facts(info, done),
         )  # fmt: skip
+        if not bool(torch.isfinite(reward).all()):
+            lane = int((~torch.isfinite(reward)).nonzero()[0, 0])
+            raise RewardError(
+                f"the environment's reward is {float(reward[lane])} in environment {lane}, episode "
+                f"{int(self._open[0, lane])}, step {int(self._open[2, lane])}; nothing was learned from it"
+            )
         self.steps += 1
         self._obs, self._facts, self._start = after.clone(), dict(info.get("facts", {})), done
         self._learn(x)

@@ -9,7 +9,7 @@ from cairn.agents.tabular import REINFORCE, SARSA, QLearning
 from cairn.envs.tabular import TabularBatch, build, grid, policy_evaluation, value_iteration, with_tasks
 from cairn.envs.tabular.solve import q_of_policy
 from cairn.envs.tabular.tasks import in_order
-from cairn.shaping import EpisodicCount, Potential, Task
+from cairn.shaping import EpisodicCount, Potential, RewardError, Task
 
 RIGHT = {"right": 3, "left": 1, "slip": 0.0, "max_steps": 12}
 
@@ -221,3 +221,20 @@ def test_what_is_not_a_table_is_refused():
         SARSA(batch(1), experience=object())
     with pytest.raises(ValueError, match="at least 1"):
         QLearning(batch(1)).learn(0)
+
+
+@pytest.mark.parametrize("kind", [QLearning, SARSA, REINFORCE])
+def test_a_reward_that_is_no_number_is_named_and_not_learned_from(kind):
+    env = batch(3)
+    agent = kind(env, gamma=0.9).learn(4)
+    before, inner = {name: value.clone() for name, value in agent.tables().items()}, env.step
+
+    def broken(action):
+        obs, reward, *rest = inner(action)
+        return obs, torch.where(torch.arange(3) == 1, torch.inf, reward), *rest
+
+    env.step = broken
+    episode, _, t = agent._open[:, 1].long().tolist()
+    with pytest.raises(RewardError, match=f"inf in environment 1, episode {episode}, step {t};"):
+        agent.learn(1)
+    assert agent.steps == 4 and all(torch.equal(value, before[name]) for name, value in agent.tables().items())
