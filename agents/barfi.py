@@ -16,6 +16,7 @@ from ..envs.batch import BatchEnv
 from ..envs.bridges import make_batch
 from ..envs.spaces import tree_map
 from ..shaping.barfi import Aligned, implicit_gradient
+from ..shaping.checks import check_shaping
 from ..shaping.reward import as_reward
 from ..shaping.state import pack, unpack
 from ..shaping.stretch import Stretch
@@ -188,6 +189,7 @@ class BARFI:
             policy = TablePolicy(runs, lanes, int(space.n), int(actions.n))
         self.policy: Differentiable = policy if hasattr(policy, "log_prob") else NetworkPolicy(policy)
         self.runs = self.policy.runs
+        check_shaping(self.env, gamma)
         self.term = auxiliary if isinstance(auxiliary, Aligned) else Aligned(auxiliary)
         self.term.runs = self.runs
         self.reward = as_reward(self.term)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..envs.batch import BatchEnv
 from ..envs.tabular.mdp import MDP
+from ..shaping.checks import check_shaping
 from ..shaping.reward import RewardError
 
 TEACHERS = ("explors", "selfrs", "explob", "sors", "lirpg", "orig")
@@ -112,6 +113,7 @@ class Explors:
         self.actor_rate, self.reward_rate, self.critic_rate = actor_rate, reward_rate, critic_rate
         self.scale, self.cap, self.reward_every, self.actor_every = scale, cap, reward_every, actor_every
         self.buffer, self.recent, self.limit, self.seed = buffer, recent, limit, seed
+        check_shaping(env, gamma)
         lanes, self.actions, self.states = env.num_envs, int(actions.n), states
         self.mdp = mdp if mdp is not None else getattr(getattr(env, "scene", None), "mdp", None)
         if "lirpg" in names and self.mdp is None:

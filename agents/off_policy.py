@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import Tensor
 
 from ..envs.batch import BatchEnv
+from ..shaping.checks import check_shaping
 from ..shaping.replay_seat import ReplaySeat
 from ..shaping.reward import Reward, as_reward
 from ..shaping.state import pack
@@ -128,6 +129,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
     def _make_room(self) -> None:
         """Bind the reward to the lanes of the batch, and allocate the replay buffer."""
         assert self.batch is not None
+        check_shaping(self.batch, float(self.gamma))
         seed = int(torch.randint(1 << 62, ())) if self.seed is None else self.seed
         if (self.reward is not None or self.experience is not None) and self.seat is None:
             reward = as_reward(self.reward)

@@ -390,7 +390,23 @@ def test_what_stands_outside_of_a_potential_is_warned_of() -> None:
     assert check_shaping(VecNormalize(DummyVecEnv([make]), norm_reward=False), 0.99) == []
     with pytest.warns(UserWarning, match="gamma=0.8 for an agent with gamma=0.99"):
         QLearning(ShapedReward(chain(), Potential(lambda obs: obs), gamma=0.8), gamma=0.99)
-    from cairn.agents import PPO
 
+
+@pytest.mark.parametrize("agent", ["PPO", "DQN", "BARFI", "Explors"])
+def test_every_agent_asks_for_its_own_discount(agent: str) -> None:
+    from cairn.agents import DQN, PPO
+    from cairn.agents.barfi import BARFI
+    from cairn.agents.explors import Explors
+
+    makers: dict[str, Callable[[Any], Any]] = {
+        "PPO": lambda env: PPO("MlpPolicy", env, gamma=0.99),
+        "DQN": lambda env: DQN("MlpPolicy", env, gamma=0.99),
+        "BARFI": lambda env: BARFI(env, lambda x: x.reward, gamma=0.99),
+        "Explors": lambda env: Explors(env, gamma=0.99),
+    }
+    env = TabularBatch(build("chain", right=2, left=2, max_steps=9), 2)
     with pytest.warns(UserWarning, match="gamma=0.8 for an agent with gamma=0.99"):
-        PPO("MlpPolicy", ShapedReward(chain(), Potential(lambda obs: obs), gamma=0.8), gamma=0.99)
+        makers[agent](ShapedReward(env, Potential(lambda obs: obs), gamma=0.8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        makers[agent](ShapedReward(env, Potential(lambda obs: obs), gamma=0.99))
