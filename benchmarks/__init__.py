@@ -23,4 +23,5 @@ BENCHMARKS: dict[str, str] = {
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
     "standin": "a stand-in for a language model's server, with faults on request, to try rewards that ask one",
     "sandbox": "what a reward program costs compiled and jailed, and what becomes of every attack of the corpus",
+    "reward_design": "how fast REINFORCE learns Chain, Room and LineK from rewards that EXPRD and EXPADARD designed",
 }
