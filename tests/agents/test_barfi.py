@@ -170,6 +170,21 @@ def test_a_misleading_hint_is_overcome() -> None:
     assert min(parked(True)) > 0.9
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["the plain sum parks", "BARFI arrives"])
+def test_a_misleading_hint_with_the_network_of_ppo(learned: bool) -> None:
+    scene = grid(("P..", "...", "S.G"), max_steps=10, discount=0.95)
+    there = scene.facts["cell"] == 0
+    for seed in range(2):
+        env = TabularBatch(scene, 32)
+        model = PPO("MlpPolicy", env, seed=seed, policy_kwargs={"net_arch": [32]})
+        agent = BARFI(
+            env, lambda x: 0.3 * there[x.next_obs].float(), model, gamma=0.95, rate=0.01, decay=0.01,
+            reward_rate=0.05 if learned else 0.0, warmup=3, inner=3, neumann_rate=0.05, seed=seed,
+        ).learn(60)  # fmt: skip
+        reached = float(torch.stack(agent.returns[-10:]).mean())
+        assert reached > 0.9 if learned else reached < 0.1
+
+
 def test_learning_goes_on_from_a_training_state() -> None:
     def make(seed: int = 1) -> BARFI:
         env = TabularBatch(build("chain", right=2, left=2, slip=0.2, max_steps=6), 8)
