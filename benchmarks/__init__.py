@@ -8,6 +8,7 @@ machine and the versions with its figures, and goes on where it was when it is s
 BENCHMARKS: dict[str, str] = {
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "barfi": "episodes that reach the goal with a good and a misleading hint: BARFI, plain sum, potential, task alone",
+    "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",
     "explors": "EXPLORS and its ablations on Chain, Room and LineK, over seeds",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
     "grid_exact": "the batch of MiniGrid beside upstream, step by step, for long: every id, 10^6 steps",

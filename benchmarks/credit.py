@@ -1,0 +1,384 @@
+"""Credit transforms where a learned step reward, summed plainly, is exploited: gates, clipping, Delta, the minimum.
+
+    python benchmarks/credit.py [--seeds 3]     # or: cairn bench credit; goes on where it was stopped
+    python benchmarks/credit.py --render        # only the table and the picture anew
+
+As where language models are tuned: a base policy that succeeds now and then (PPO with NovelD, stopped early) plays
+episodes, and two step rewards are learned from them. ``chance`` is the probability of success from the state after the
+step. ``quality``, in [-1, 1], is whether the step raised or lowered the chance of success soon, V (discounted by .95):
+tanh((V(s') - V(s)) / (V(s) / 10)). Then every method tunes the same base policy with PPO for the same steps:
+
+- gates (G-RA, threshold swept; posterior gating is any threshold between failure and success), clipping, Delta, and
+  both, beside the outcome alone, the step reward alone, and the two summed;
+- the minimum (PURE) beside the sum of ``quality`` and the outcome alone, without discount as in the paper. A step of
+  reasoning is many tokens: here the minimum is over single actions, or over the means of eight.
+
+Measured every few rollouts on 100 fresh levels by the frozen policy: success, and the proxy, which is the episode's sum
+of the learned step reward. ``loop``: the discounted return of turning left in one place until the time is up.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from cairn.agents import PPO
+from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
+from cairn.agents.training import acting
+from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
+from cairn.envs.batch import BatchEnv
+from cairn.envs.spaces import Tree, tree_map
+from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, ShapedReward, Task, as_reward
+from cairn.shaping.networks import Encoder, Whitening, mlp
+from cairn.shaping.stretch import Stretch
+from cairn.shaping.term import Episode, World
+
+TASK = "cairn/MiniGrid-DoorKey-8x8-v0"
+LIMIT, LANES, LEVELS, LESSONS, ROLLOUT, EVERY = 128, 64, 100, 48_000, 128, 8_192
+BASE, SOLVED = 0.2, 0.9  # success of the base policy, at least; and what counts as solved
+KEY = ("study", "method", "seed", "budget")
+
+
+class Study(NamedTuple):
+    """The setting that a group of methods shares."""
+
+    budget: int
+    """Steps of tuning."""
+    gamma: float
+    """The agent's discount."""
+    reward: str
+    """The learned step reward."""
+    discount: float
+    """Of the success that it is learned from."""
+    methods: dict[str, Callable[[Any], Any]]
+    """Name -> the reward to train on, of the learned step reward."""
+
+
+STUDIES = {
+    "gates": Study(
+        131_072, 0.99, "chance", 1.0,
+        {
+            "outcome": lambda r: Task(),
+            "steps alone": lambda r: r,
+            "outcome + steps": lambda r: Task() + r,
+            # The task pays 1 - 0.9 t / 640 on success: any, within 71 steps, within 35.
+            "gated, 0.5": lambda r: Task() + Gated(r, 0.5),
+            "gated, 0.9": lambda r: Task() + Gated(r, 0.9),
+            "gated, 0.95": lambda r: Task() + Gated(r, 0.95),
+            "clipped": lambda r: Task() + 0.02 * Clipped(r, 0.9),
+            "delta": lambda r: Task() + 0.5 * Delta(r),
+            "clipped, delta": lambda r: Task() + 0.5 * Delta(Clipped(r, 0.9)),
+        },
+    ),
+    "minimum": Study(
+        98_304, 1.0, "quality", 0.95,
+        {
+            "outcome": lambda r: Task(),
+            "steps alone": lambda r: r,
+            "outcome + steps": lambda r: Task() + r,
+            "minimum": lambda r: MinForm(Blocks(r, 8), 0.1, of="future"),
+            "outcome + minimum": lambda r: Task() + MinForm(Blocks(r, 8), 0.1, of="future"),
+            "outcome + minimum, actions": lambda r: Task() + MinForm(r, 0.1, of="future"),
+        },
+    ),
+}  # fmt: skip
+
+
+class Blocks(Episode):
+    """Step rewards averaged over blocks of k actions, which are the steps that are judged; the sum is as it was."""
+
+    def __init__(self, steps: Any, size: int) -> None:
+        self.inputs, self.size = (as_reward(steps).term,), size
+
+    def settle(self, ep: Stretch, *inputs: Tensor) -> Tensor:
+        """The means of the episodes ``[L, E]``; the last block may be shorter."""
+        steps, blocks = ep.valid.shape[0], -(-ep.valid.shape[0] // self.size)
+        spare = blocks * self.size - steps
+        valid = nn.functional.pad(ep.valid.float(), (0, 0, 0, spare)).reshape(blocks, self.size, -1)
+        value = nn.functional.pad(inputs[0], (0, 0, 0, spare)).reshape(blocks, self.size, -1) * valid
+        mean = value.sum(1) / valid.sum(1).clamp(min=1)
+        return torch.where(ep.valid, mean.repeat_interleave(self.size, 0)[:steps], 0.0)
+
+    @property
+    def name(self) -> str:
+        """``blocks_`` and the name of the step reward."""
+        return f"blocks_{self.inputs[0].name}"
+
+
+def worlds(lanes: int) -> BatchEnv:
+    """The task, with less time than it usually has."""
+    envs = gym.make_vec(TASK, num_envs=lanes, max_episode_steps=LIMIT)
+    assert isinstance(envs, BatchEnv)
+    return envs
+
+
+# ---- the learned step rewards --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A network V from states to the (discounted) chance of success, learned from a base policy's own episodes."""
+
+    network: nn.Module
+    whitening: Whitening
+
+    def value(self, obs: Tree, lead: tuple[int, ...]) -> Tensor:
+        """V of observations ``[*lead, ...]``."""
+        flat = tree_map(lambda part: part.reshape(-1, *part.shape[len(lead) :]), obs)
+        out: Tensor = self.network(self.whitening(flat))[:, 0].sigmoid()
+        return out.reshape(lead)
+
+    def after(self, x: Stretch) -> Tensor:
+        """V of the state after each step; where the task has ended, whether it succeeded."""
+        return torch.where(x.terminated, (x.reward > 0).float(), self.value(x.next_obs, tuple(x.rows)))
+
+    def chance(self, x: Stretch) -> Tensor:
+        """The chance of success after the step, in [0, 1]."""
+        return self.after(x)
+
+    def quality(self, x: Stretch) -> Tensor:
+        """Whether the step raised or lowered the chance, in [-1, 1]."""
+        now = self.value(x.obs, tuple(x.rows))
+        return torch.tanh(10 * (self.after(x) - now) / now.clamp(min=0.02))
+
+
+@torch.no_grad()
+def lived(model: PPO, seed: int) -> tuple[Tree, Tensor, Tensor]:
+    """The base policy's own steps: observations ``[T * N, ...]``, and success, ends ``[T, N]``."""
+    envs, act = worlds(LANES), acting(model, False)
+    obs, _ = envs.reset(seed=seed)
+    seen, paid, ends = [], [], []
+    for _ in range(LESSONS // LANES):
+        seen.append(tree_map(torch.clone, obs))
+        obs, reward, terminated, truncated, _ = envs.step(act(obs))
+        paid.append(reward > 0)
+        ends.append(terminated | truncated)
+    rows = tree_map(lambda *parts: torch.cat(parts), *seen)
+    return rows, torch.stack(paid), torch.stack(ends)
+
+
+def judge(model: PPO, discount: float, seed: int) -> Judge:
+    """Learn V from the steps of episodes that ended, by cross-entropy."""
+    with own_randomness(fresh_seed(seed, "credit", "lessons")):
+        obs, paid, ends = lived(model, fresh_seed(seed, "credit", "levels"))
+    target, known = torch.zeros_like(paid, dtype=torch.float32), torch.zeros_like(ends)
+    value, ended = torch.zeros(LANES), torch.zeros(LANES, dtype=torch.bool)
+    for t in range(len(paid) - 1, -1, -1):
+        value = torch.where(ends[t], paid[t].float(), discount * value)
+        ended = ended | ends[t]
+        target[t], known[t] = value, ended
+    rows, wanted = known.flatten().nonzero()[:, 0], target.flatten()
+    generator = torch.Generator().manual_seed(seed)
+    whitening = Whitening(model.observation_space)
+    network = nn.Sequential(Encoder(whitening.parts, 64, generator), mlp([64, 64, 1], generator))
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(8):
+        for index in torch.split(rows[torch.randperm(len(rows), generator=generator)], 512):
+            said = network(whitening(tree_map(lambda part: part[index], obs)))[:, 0]  # noqa: B023
+            loss = nn.functional.binary_cross_entropy_with_logits(said, wanted[index])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    network.requires_grad_(False)
+    return Judge(network, whitening)
+
+
+# ---- one study -----------------------------------------------------------------------------------------
+
+
+def base_policy(seed: int) -> PPO:
+    """PPO with NovelD, stopped as soon as it succeeds now and then."""
+    model = PPO("MlpPolicy", worlds(LANES), reward=Task() + 0.01 * NovelD(), seed=seed, n_steps=64)
+    while measure(model, Task(), seed)[0] < BASE:
+        model.learn(4096, reset_num_timesteps=model.num_timesteps == 0)
+        if model.num_timesteps > 1_000_000:
+            raise RuntimeError(f"no base policy with {BASE:.0%} success for seed {seed} in 1,000,000 steps")
+    return model
+
+
+def measure(model: PPO, steps: Any, seed: int) -> tuple[float, float, float]:
+    """Success, mean sum of the step reward, and mean length of the frozen policy's episodes on fresh levels."""
+    fresh = fresh_seed(seed, "credit", model.num_timesteps)
+    envs = ShapedReward(worlds(LEVELS), deepcopy(as_reward(steps)))
+    with own_randomness(fresh):
+        found = evaluate_batch(acting(model, False), envs, LEVELS, fresh)
+    assert found.success is not None
+    return found.success, found.return_mean, found.length_mean
+
+
+def tune(base: PPO, reward: Any, steps: Any, budget: int, gamma: float, seed: int, name: str) -> dict[str, str]:
+    """Train a copy of the base policy on a reward; the curves as text."""
+    reward = deepcopy(as_reward(reward))
+    model = PPO("MlpPolicy", worlds(LANES), reward=reward, seed=seed, gamma=gamma, n_steps=ROLLOUT)
+    actor = {key: part for key, part in base.policy.state_dict().items() if "value" not in key}
+    model.policy.load_state_dict({**model.policy.state_dict(), **actor})  # with a critic of its own: returns differ
+    points = [(0, *measure(model, steps, seed))]
+    while model.num_timesteps < budget:
+        model.learn(EVERY, reset_num_timesteps=model.num_timesteps == 0)
+        points.append((model.num_timesteps, *measure(model, steps, seed)))
+        print(f"\r{name}: {points[-1][0]:,} steps, success {points[-1][1]:4.0%}, proxy {points[-1][2]:7.2f} ", end="")
+    print(flush=True)
+    names = ("steps", "success", "proxy", "length")
+    return {name: " ".join(f"{p[i]:.4g}" if i else str(p[i]) for p in points) for i, name in enumerate(names)}
+
+
+def loop(reward: Any, gamma: float) -> float:
+    """The discounted return of turning left until the time is up, mean over levels: credit stands at its own step."""
+    envs = worlds(LEVELS)
+    obs, _ = envs.reset(seed=0)
+    rows: list[tuple[Tree, Tree, Tensor, Tensor, Tensor]] = []
+    for _ in range(LIMIT):
+        before = tree_map(torch.clone, obs)
+        obs, paid, terminated, truncated, info = envs.step(torch.zeros(LEVELS, dtype=torch.int64))
+        after = info["final_obs"] if len(rows) == LIMIT - 1 else obs
+        rows.append((before, tree_map(torch.clone, after), paid.clone(), terminated.clone(), truncated.clone()))
+    now, following, task, ended, cut = (tree_map(lambda *parts: torch.stack(parts), *column) for column in zip(*rows))
+    start = torch.zeros_like(ended)
+    start[0] = True
+    x = Stretch.make(
+        obs=now, next_obs=following, reward=task, terminated=ended, truncated=cut, start=start,
+        t=torch.arange(LIMIT)[:, None].expand(LIMIT, LEVELS),
+    )  # fmt: skip
+    world = World(envs.single_observation_space, envs.single_action_space, lanes=LEVELS, gamma=gamma)
+    earned = RolloutSeat(as_reward(reward), world)(x, 0)[0].sum(-1)
+    return float((gamma ** torch.arange(LIMIT)[:, None] * earned).sum(0).mean())
+
+
+def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> None:
+    """The methods that are missing, for one seed: all tune the same base policy."""
+    most = {name: budget or STUDIES[name].budget for name in names}
+    todo = {n: [m for m in STUDIES[n].methods if not cells.done(cell(n, m, seed, most[n]))] for n in names}
+    if not any(todo.values()):
+        return
+    began = time.process_time()
+    base = base_policy(seed)
+    print(f"seed {seed}: base policy of {base.num_timesteps:,} steps, {time.process_time() - began:.0f} s", flush=True)
+    for name in names:
+        study = STUDIES[name]
+        steps = getattr(judge(base, study.discount, seed), study.reward)
+        for method in todo[name]:
+            began = time.process_time()
+            reward, what = study.methods[method](as_reward(steps).term), f"{name}, {method}, seed {seed}"
+            curves = tune(base, reward, steps, most[name], study.gamma, seed, what)
+            turned = loop(study.methods[method](as_reward(steps).term), study.gamma)
+            cells.add({
+                **cell(name, method, seed, most[name]), "base_steps": base.num_timesteps, "loop": f"{turned:.4g}",
+                "cpu_seconds": f"{time.process_time() - began:.1f}", **curves,
+            })  # fmt: skip
+
+
+def cell(study: str, method: str, seed: int, budget: int) -> dict[str, object]:
+    """The columns that name a cell."""
+    return {"study": study, "method": method, "seed": seed, "budget": budget}
+
+
+# ---- report --------------------------------------------------------------------------------------------
+
+
+def steps_to(row: dict[str, str]) -> float:
+    """Steps at which a run's success first was at least 90 %; infinite where it never was."""
+    points = zip(row["steps"].split(), row["success"].split())
+    return next((float(at) for at, success in points if float(success) >= SOLVED), float("inf"))
+
+
+def table(study: str, rows: Sequence[dict[str, str]]) -> str:
+    """A study's table in Markdown: IQM over seeds and 95 % intervals."""
+    lines = [
+        "| method | seeds | success at the end | steps to 90 % | of outcome's | proxy, first | proxy, last | loop |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    outcome = [steps_to(row) for row in rows if row["method"] == "outcome"]
+    for method in STUDIES[study].methods:
+        mine = [row for row in rows if row["method"] == method]
+        if not mine:
+            continue
+        last = [float(row["success"].split()[-1]) for row in mine]
+        needed = [steps_to(row) for row in mine]
+        low, high = interval(last)
+        share = iqm(needed) / iqm(outcome) if outcome and max(iqm(needed), iqm(outcome)) < float("inf") else None
+        first, final = (iqm([float(row["proxy"].split()[i]) for row in mine]) for i in (0, -1))
+        lines.append(
+            f"| {method} | {len(mine)} | {iqm(last):.2f} ({low:.2f} to {high:.2f}) | {spelled(iqm(needed))} "
+            f"| {'-' if share is None else f'{share:.0%}'} | {first:.1f} | {final:.1f} "
+            f"| {iqm([float(row['loop']) for row in mine]):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def spelled(steps: float) -> str:
+    """A number of steps, or that it was not reached."""
+    return f"{steps:,.0f}" if steps < float("inf") else "not reached"
+
+
+def picture(found: dict[str, list[dict[str, str]]], path: Path) -> None:
+    """Success and proxy over steps, a column for each study: IQM and interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 * len(found), 7), layout="constrained")
+    grid = figure.subplots(2, len(found), squeeze=False)
+    for column, (study, rows) in enumerate(found.items()):
+        for i, method in enumerate(STUDIES[study].methods):
+            mine = [row for row in rows if row["method"] == method]
+            for axis, what in zip(grid[:, column], ("success", "proxy")):
+                curves = [[float(v) for v in row[what].split()] for row in mine]
+                if not curves:
+                    continue
+                at = [int(v) / 1e3 for v in mine[0]["steps"].split()]
+                points = list(zip(*curves))
+                axis.plot(at, [iqm(p) for p in points], color=f"C{i}", label=f"{method} ({len(mine)})")
+                bounds = [interval(p, resamples=300) for p in points]
+                axis.fill_between(at, [b[0] for b in bounds], [b[1] for b in bounds], color=f"C{i}", alpha=0.15)
+        grid[0, column].set(title=study, ylabel="success on fresh levels", ylim=(0, 1.02))
+        grid[1, column].set(xlabel="thousand steps of tuning", ylabel=f"sum of {STUDIES[study].reward} in an episode")
+        grid[0, column].legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
+def render(out: Path) -> None:
+    """Write the tables and the picture from the cells that are there, of the largest budget of each study."""
+    rows = Cells(out / "cells.csv", KEY).rows()
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    parts = [f"Written by `python benchmarks/credit.py`. {facts}."]
+    found: dict[str, list[dict[str, str]]] = {}
+    for name, study in STUDIES.items():
+        mine = [row for row in rows if row["study"] == name]
+        most = max((int(row["budget"]) for row in mine), default=0)
+        found[name] = [row for row in mine if int(row["budget"]) == most]
+        if mine:
+            parts += [
+                f"## {name}: {TASK} in {LIMIT} steps, `{study.reward}`, tuned for {most:,} steps",
+                table(name, found[name]),
+            ]
+    out.mkdir(parents=True, exist_ok=True)
+    picture({name: some for name, some in found.items() if some}, out / "curves.png")
+    (out / "README.md").write_text("\n\n".join([*parts, "![curves](curves.png)"]) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the cells that are missing, then write the tables and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=None, help="steps of tuning; left out, each study's own")
+    parser.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES))
+    parser.add_argument("--render", action="store_true", help="run nothing")
+    parser.add_argument("--out", type=Path, default=RESULTS / "credit")
+    args = parser.parse_args(argv)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    torch.set_num_threads(1)
+    cells = Cells(args.out / "cells.csv", KEY)
+    for seed in range(0 if args.render else args.seeds):
+        run(args.only, seed, args.budget, cells)
+        render(args.out)
+    render(args.out)
+    print((args.out / "README.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
