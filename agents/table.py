@@ -26,6 +26,12 @@ AGENTS: dict[str, Agent] = {
     "dqn": Agent("dqn:DQN", "Deep Q-learning from a replay buffer that takes reward expressions; discrete actions."),
     "sac": Agent("sac:SAC", "Soft actor-critic from the same replay buffer; continuous actions."),
     "td3": Agent("td3:TD3", "Twin delayed deterministic policy gradients from the same buffer; continuous actions."),
+    "bc": Agent("imitation.bc:BC", "Behaviour cloning of demonstrations; any actions, Gaussian mixtures for a Box."),
+    "dagger": Agent(
+        "imitation.dagger:DAgger", "Cloning of an expert that is asked where the learner comes to (DAgger)."
+    ),
+    "iq_learn": Agent("imitation.iq_learn:IQLearn", "Inverse soft Q-learning from demonstrations; discrete actions."),
+    "iq_learn_sac": Agent("imitation.iq_learn:IQLearnSAC", "The same on SAC; continuous actions."),
 }
 
 
