@@ -53,6 +53,8 @@ def environments() -> str:
             row = ("MuJoCo", "MuJoCo on CPU threads, MuJoCo Warp", "Gymnasium's v5 tasks, bit for bit")
         elif room == "areas":
             row = ("Reward areas", "torch", "an outcome in the plane, paid in a few areas: for quality-diversity")
+        elif room == "multi":
+            row = ("Many agents", "tensors in torch", "cooperative navigation, Gems, the Overcooked kitchen")
         else:
             row = ("Tabular", "tables in torch", "finite worlds with exact solutions")
         groups.setdefault(row, []).append(name)

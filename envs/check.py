@@ -147,7 +147,8 @@ def _check_rollout(env: BatchEnv, seed: int, steps: int) -> None:
     for t, actions in enumerate(_actions(env, seed, steps, env.num_envs)):
         obs, reward, terminated, truncated, info = env.step(actions)
         _check_tree(env, space, obs, f"step {t}'s observation")
-        _check_tensor(env, reward, "reward", torch.float32)
+        agents = getattr(env.unwrapped, "agents", ()) if env.unwrapped is env else ()
+        _check_tensor(env, reward, "reward", torch.float32, (len(agents),) if agents else ())
         _check_tensor(env, terminated, "terminated", torch.bool)
         _check_tensor(env, truncated, "truncated", torch.bool)
         _require(torch.isfinite(reward).all(), f"step {t}'s reward is finite, not {reward}")
