@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = exports(
         "BatchAlgorithm": "base",
         "DQN": "dqn",
         "DQNPolicy": "q_policies",
+        "IPPO": "multi.ppo",
+        "MAPPO": "multi.ppo",
         "PPO": "ppo",
         "ReplayBuffer": "replay",
         "SAC": "sac",

@@ -82,6 +82,11 @@ class BatchAlgorithm(BaseAlgorithm):
 
     def _adopt(self, batch: BatchEnv) -> None:
         """Take a batch after checking that a policy can act in it."""
+        if agents := getattr(batch, "agents", ()):
+            raise ValueError(
+                f"{batch} is a team of {len(agents)}, and {type(self).__name__} is one agent: take IPPO, MAPPO or "
+                "MADDPG, or let one agent steer them all with cairn.envs.multi.Joint(env)"
+            )
         action = batch.single_action_space
         if isinstance(action, spaces.Box) and not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
             raise ValueError(

@@ -85,6 +85,8 @@ class Evaluation:
     length_median: float
     seed: int
     deterministic: bool
+    agents: dict[str, float] | None = None
+    """Mean return of each agent of a team, whose ``return_mean`` is the mean over its agents; None for one agent."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -93,6 +95,7 @@ class Evaluation:
     def row(self) -> dict[str, float]:
         """The part that goes into a run's metrics, under ``eval/``."""
         row = {"eval/return": self.return_mean, "eval/length": self.length_mean}
+        row |= {f"eval/return/{name}": own for name, own in (self.agents or {}).items()}
         if self.success is not None and self.success_low is not None and self.success_high is not None:
             row |= {
                 "eval/success": self.success,
@@ -112,6 +115,8 @@ class Evaluation:
         spread = f" ± {self.return_std:.3g}" if self.episodes > 1 else ""
         parts.append(f"return {self.return_mean:.4g}{spread}")
         parts.append(f"length {self.length_mean:.1f} (median {self.length_median:g})")
+        if self.agents is not None:
+            parts.append("by agent " + ", ".join(f"{name} {own:.4g}" for name, own in self.agents.items()))
         return ", ".join(parts)
 
 
@@ -143,6 +148,9 @@ def evaluate_batch(act: Act, env: BatchEnv, episodes: int, seed: int, *, determi
             wins.append(won[:wanted])
             knows = knows and knew
     total, length, won = (torch.cat(parts).double().cpu() for parts in (returns, lengths, wins))
+    names = getattr(env, "agents", ())
+    agents = dict(zip(names, total.mean(0).tolist())) if names else None
+    total = total.mean(1) if names else total
     successes = int(won.sum()) if knows else None
     low, high = wilson(successes, episodes) if successes is not None else (None, None)
     return Evaluation(
@@ -157,13 +165,18 @@ def evaluate_batch(act: Act, env: BatchEnv, episodes: int, seed: int, *, determi
         length_median=float(np.median(length.numpy())),
         seed=seed,
         deterministic=deterministic,
+        agents=agents,
     )
 
 
 def _first_episodes(act: Act, env: BatchEnv, seed: int) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Return, length and success ``[N]`` of the first episode of every lane, and whether success was known."""
+    """Return, length and success ``[N]`` of the first episode of every lane, and whether success was known.
+
+    The returns of a team are ``[N, A]``.
+    """
     obs, _ = env.reset(seed=seed)
-    total = torch.zeros(env.num_envs, dtype=torch.float64, device=env.device)
+    each = (env.num_envs, len(names)) if (names := getattr(env, "agents", ())) else (env.num_envs,)
+    total = torch.zeros(each, dtype=torch.float64, device=env.device)
     length = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
     won = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
     live, knew = torch.ones_like(won), True
@@ -171,7 +184,7 @@ def _first_episodes(act: Act, env: BatchEnv, seed: int) -> tuple[Tensor, Tensor,
         if not bool(live.any()):
             break
         obs, reward, terminated, truncated, info = env.step(act(obs))
-        total += torch.where(live, reward.double(), 0.0)
+        total += torch.where(live.reshape(-1, *[1] * (reward.dim() - 1)), reward.double(), 0.0)
         length += live
         ended = live & (terminated | truncated)
         success = info.get("final_facts", {}).get("success")

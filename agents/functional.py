@@ -83,7 +83,7 @@ def gae(
     delta = torch.addcmul(reward - value, follow, gamma.expand_as(follow))
     decay = chain * (gamma * gae_lambda)
     if valid is not None:
-        delta = delta * valid[..., None]
+        delta = torch.where(valid[..., None], delta, 0.0)  # junk of an invalid row may be NaN
         decay = torch.where(valid[..., None], decay, 1.0)
     advantage = torch.empty_like(delta)
     after = torch.zeros_like(delta[0])

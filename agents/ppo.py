@@ -313,7 +313,11 @@ class PPO(BatchAlgorithm):
         self.ep_info_buffer.extend({"r": r, "l": n} for r, n in zip(ended.total.tolist(), ended.length.tolist()))
         if rollout.knows_success:
             self.ep_success_buffer.extend(rollout.success[ended.step, ended.lane].tolist())
+        self._note_ends(ended)
         self._last_obs, self._pending = rollout.at(rollout.row), True
+
+    def _note_ends(self, ended: fn.Ends) -> None:
+        """Hear of the episodes that ended in the rollout, before the log is written."""
 
     def train(self) -> None:
         """Learn from the rollout: ``n_epochs`` passes in minibatches, without waiting for the device."""

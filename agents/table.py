@@ -32,6 +32,8 @@ AGENTS: dict[str, Agent] = {
     ),
     "iq_learn": Agent("imitation.iq_learn:IQLearn", "Inverse soft Q-learning from demonstrations; discrete actions."),
     "iq_learn_sac": Agent("imitation.iq_learn:IQLearnSAC", "The same on SAC; continuous actions."),
+    "ippo": Agent("multi.ppo:IPPO", "PPO for teams: independent learners that share one network; any actions."),
+    "mappo": Agent("multi.ppo:MAPPO", "PPO for teams with a critic that sees what all agents see; any actions."),
 }
 
 

@@ -233,8 +233,9 @@ def _film(
     for episode in range(episodes):
         obs, info = env.reset(seed=fresh_seed(seed, "play", episode))
         head, total, step, ended = mission_of(obs, name), 0.0, 0, False
+        each = np.zeros(0)  # a team's returns, agent by agent
         while True:
-            foot = f"level {episode + 1} of {episodes}   step {step}   return {total:.2f}{_held(env)}"
+            foot = f"level {episode + 1} of {episodes}   step {step}   return {total:.2f}{_held(env)}{_each(each)}"
             won = bool(info.get("success", info.get("is_success", total > 0))) if ended else None
             frame = captioned(np.asarray(env.render()), Caption(head, foot, won))
             yield from [frame] * (fps if ended else 1)
@@ -243,12 +244,21 @@ def _film(
             action, _ = model.predict(obs, deterministic=deterministic)
             obs, reward, terminated, truncated, info = env.step(action)
             total, step, ended = total + float(reward), step + 1, terminated or truncated
+            if "agent_reward" in info:
+                each = info["agent_reward"] + (each if each.size else 0.0)
 
 
 def _held(env: gym.Env[Any, Any]) -> str:
     """What a MiniGrid agent has in its hand, which its pictures do not show."""
     held = getattr(env.unwrapped, "carrying", None)
     return "" if held is None else f"   carrying {getattr(held, 'color', '')} {getattr(held, 'type', held)}"
+
+
+def _each(returns: Any) -> str:
+    """The agents of a team by the colours that pictures have them in, with their returns."""
+    from ..envs.multi.pictures import PALETTE
+
+    return "".join(f"   {PALETTE[a % len(PALETTE)][0]} {own:.2f}" for a, own in enumerate(returns))
 
 
 def _go(
@@ -354,6 +364,10 @@ def _text_of(reward: Any) -> str | None:
 def acting(model: Any, deterministic: bool) -> Act:
     """The agent's frozen policy as a function of a batch of observations."""
     policy = model.policy
+    team = getattr(model, "act_team", None)
+    if team is not None:
+        policy.set_training_mode(False)
+        return lambda obs: team(obs, deterministic)
 
     def act(obs: Any) -> torch.Tensor:
         policy.set_training_mode(False)

@@ -13,6 +13,25 @@ from ..spaces import Tree
 from .team import require_team
 
 
+def agent_view(obs: Tensor, *, ids: bool = False, state: bool = False) -> Tree:
+    """What the agents of teams that observe ``[B, A, ...]`` are shown, each in its own row ``[B * A, ...]``.
+
+    Args:
+        obs: The observations.
+        ids: See ``AgentLanes``.
+        state: See ``AgentLanes``.
+    """
+    own, (teams, members) = obs.flatten(0, 1), obs.shape[:2]
+    if not (ids or state):
+        return own
+    who = torch.eye(members, device=obs.device).repeat(teams, 1)
+    seen = torch.cat([own, who], 1) if ids else own
+    if not state:
+        return seen
+    whole = obs.flatten(1).float().repeat_interleave(members, 0)
+    return {"obs": seen, "state": torch.cat([whole, who], 1)}
+
+
 class AgentLanes(BatchWrapper):
     """N teams of A agents as N * A lanes, lane ``n * A + a`` being agent a of team n.
 
@@ -38,7 +57,6 @@ class AgentLanes(BatchWrapper):
         own, n = self.team.agent_observation_space, env.num_envs
         self.num_envs = n * self.members
         self.always_valid = not self.team.agents_leave
-        self._one_hot = torch.eye(self.members, device=self.device)
         if (ids or state) and not (isinstance(own, spaces.Box) and len(own.shape) == 1):
             raise ValueError(
                 f"agents' numbers and the joint state are appended to vectors, and these agents observe {own}: flatten "
@@ -95,14 +113,7 @@ class AgentLanes(BatchWrapper):
         return row.repeat_interleave(self.members, 0)
 
     def _observe(self, obs: Tensor) -> Tree:
-        own = obs.flatten(0, 1)
-        if not (self.ids or self.state):
-            return own
-        who = self._one_hot.repeat(len(obs), 1)
-        seen = torch.cat([own, who], 1) if self.ids else own
-        if not self.state:
-            return seen
-        return {"obs": seen, "state": torch.cat([self._each(obs.flatten(1).float()), who], 1)}
+        return agent_view(obs, ids=self.ids, state=self.state)
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         out: dict[str, Any] = {}

@@ -13,6 +13,7 @@ import cairn  # noqa: F401
 from cairn.envs import check_batch_env
 from cairn.envs.multi import AgentLanes, Joint
 from cairn.envs.multi.ids import MULTI_IDS
+from cairn.envs.multi.make import make
 
 IDS = [row[0] for row in MULTI_IDS]
 
@@ -25,7 +26,8 @@ def team(name: str = "cairn/Gems-v0", n: int = 3, **kwargs: Any) -> Any:
 def test_worlds_conform_and_a_lane_is_the_single_environment(name: str) -> None:
     check_batch_env(lambda n: team(name, n), steps=40, lanes=(2, 3))
     batch = team(name, 2, max_episode_steps=7)
-    single = gym.make(name, max_episode_steps=7, disable_env_checker=True)
+    kwargs = next(row[3] for row in MULTI_IDS if row[0] == name)
+    single = make(**kwargs, max_episode_steps=7)
     check_env(gym.make(name, render_mode="rgb_array").unwrapped)
     obs, _ = batch.reset(seed=4)
     first, _ = single.reset(seed=4, options={"lane": 1})
