@@ -7,9 +7,11 @@ __getattr__, __dir__, __all__ = exports(
     {
         "ActorCriticPolicy": "policies",
         "BatchAlgorithm": "base",
+        "CoachReg": "multi.coordination",
         "DQN": "dqn",
         "DQNPolicy": "q_policies",
         "IPPO": "multi.ppo",
+        "MADDPG": "multi.maddpg",
         "MAPPO": "multi.ppo",
         "PPO": "ppo",
         "ReplayBuffer": "replay",
@@ -17,5 +19,6 @@ __getattr__, __dir__, __all__ = exports(
         "SACPolicy": "q_policies",
         "TD3": "td3",
         "TD3Policy": "q_policies",
+        "TeamReg": "multi.coordination",
     },
 )

@@ -1,0 +1,256 @@
+"""MADDPG: deterministic actors that see their own observations, critics that see everything.
+
+Lowe et al., "Multi-agent actor-critic for mixed cooperative-competitive environments", 2017, equations 5 and 6, for
+continuous actions. As in Roy et al. (2020), the other agents' actions in an actor's gradient are those of their present
+policies. The agents' networks are evaluated together, one batched product for each layer.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from ...envs.batch import BatchEnv
+from ...envs.bridges import make_batch
+from ...envs.multi.team import Joint, require_team
+from ..base import arguments
+from ..defaults import OffPolicySettings
+from ..off_policy import OffPolicyAlgorithm, polyak
+from ..policies import BatchPolicy
+from ..ppo import Number
+from ..replay import Ended, ReplayBuffer
+from .networks import MADDPGPolicy
+
+
+class TeamReplay(ReplayBuffer):
+    """A replay buffer that keeps what every agent was paid; minibatches have rewards ``[B, 1, A]``.
+
+    With a reward expression, which scores the team's rows, they are ``[B, 1]``, for all agents the same.
+    """
+
+    def keep_agents(self, members: int) -> None:
+        """Make room for the rewards of A agents."""
+        self.lived["agent_reward"] = self._room(torch.zeros(0, members))
+
+    def add(
+        self, obs: Any, reward: Tensor, terminated: Tensor, truncated: Tensor, info: Mapping[str, Any]
+    ) -> Ended | None:
+        """Keep what a step gave; the episodes' returns are means over the agents."""
+        own = info["agent_reward"]
+        self.lived["agent_reward"][self.row].copy_(own)
+        return super().add(obs, own.mean(-1), terminated, truncated, info)
+
+    @torch.no_grad()
+    def sample(self, batch_size: int, env: None = None) -> Any:
+        """Draw a minibatch."""
+        if self.seat is not None:
+            return super().sample(batch_size)
+        at, lane = self.draw(batch_size)
+        obs, action = self.seen["obs"][at, lane], self.lived["action"][at, lane]
+        terminated, own = self.lived["terminated"][at, lane], self.lived["agent_reward"][at, lane]
+        return self._samples(obs, action, self.after(at, lane)["obs"], terminated, own)
+
+    def rows(self, at: Tensor, lane: Tensor) -> Any:
+        """Kept transitions as rewards see them: the agents' rewards are no part of these."""
+        own = self.lived.pop("agent_reward")
+        try:
+            return super().rows(at, lane)
+        finally:
+            self.lived["agent_reward"] = own
+
+
+class MADDPG(OffPolicyAlgorithm):
+    """MADDPG for teams with continuous actions; one actor and one critic for each agent.
+
+    Steps are counted over environments, as the agents of a team act at once. Returns are means over the agents.
+
+    Args:
+        policy: "MlpPolicy".
+        env: A team whose agents observe vectors, act in a Box and stay to the end.
+        reward: A term or sum of terms over the team's rows (observations ``[A, D]``), paid to all agents alike; None
+            trains every agent on its own.
+        learning_rate: Number, or function of the remaining progress (1 to 0): of the actors.
+        critic_rate: Times that, of the critics.
+        buffer_size: As for ``TD3``, as are the following.
+        learning_starts: None is 2,500 steps.
+        batch_size: None is 256 for one environment.
+        tau: Share of the way that a target update goes.
+        gamma: Discount.
+        train_freq: None is 25 for one environment.
+        gradient_steps: Minibatches of an update.
+        action_noise: As for ``TD3``.
+        replay_buffer_class: Not supported, and so its arguments.
+        replay_buffer_kwargs: Likewise.
+        optimize_memory_usage: Ignored.
+        max_grad_norm: Gradients longer than this, of all actors or of all critics together, are cut to it.
+        stats_window_size: How many episodes the logged means are over.
+        tensorboard_log: Folder for TensorBoard.
+        policy_kwargs: ``net_arch``.
+        verbose: 0 for silence, 1 for the log.
+        seed: Of weights, actions, draws and environments.
+        device: "auto" is the environments' own.
+        reward_freq: As for ``TD3``.
+        _init_setup_model: False leaves the networks to be built later.
+
+    Raises:
+        TypeError: ``env`` has no agent axis.
+        ValueError: Agents that leave, observations that are no vectors, or actions that are not continuous.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MADDPGPolicy}
+    policy_base: ClassVar[type[BatchPolicy]] = MADDPGPolicy
+    one = OffPolicySettings(1_000_000, learning_starts=2_500, batch_size=256, train_freq=25, gradient_steps=1)
+    policy: MADDPGPolicy
+
+    def __init__(
+        self,
+        policy: str | type[MADDPGPolicy],
+        env: Any,
+        reward: Any = None,
+        learning_rate: Number = 3e-4,
+        critic_rate: float = 3.0,
+        buffer_size: int | None = None,
+        learning_starts: int | None = None,
+        batch_size: int | None = None,
+        tau: float = 0.005,
+        gamma: float = 0.95,
+        train_freq: int | None = None,
+        gradient_steps: int | None = None,
+        action_noise: Any = 0.3,
+        replay_buffer_class: None = None,
+        replay_buffer_kwargs: None = None,
+        optimize_memory_usage: bool = False,
+        max_grad_norm: float = 0.5,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        reward_freq: int | None = None,
+        _init_setup_model: bool = True,
+    ) -> None:
+        config = {**arguments(locals()), "n_steps": 1}
+        super().__init__(config, self._joint(env), reward, None)
+        del config["n_steps"]
+        self.max_grad_norm, self.critic_rate = max_grad_norm, critic_rate
+        if _init_setup_model:
+            self._setup_model()
+
+    def _joint(self, env: Any) -> Any:
+        """The team as one row; what cannot be is refused."""
+        if env is None or isinstance(env, Joint):
+            return env
+        batch = make_batch(env)
+        team = require_team(batch, type(self).__name__)
+        seen, acts = team.agent_observation_space, team.agent_action_space
+        if team.agents_leave:
+            raise ValueError(
+                f"{type(self).__name__} needs teams that stay whole, and agents may leave {batch}: IPPO and MAPPO "
+                "leave out the rows of those who have left"
+            )
+        if not isinstance(acts, spaces.Box) or not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
+            raise ValueError(
+                f"{type(self).__name__} is for agents that observe vectors and act in a Box; these observe {seen} and "
+                f"act in {acts} (many worlds take continuous=True; IPPO and MAPPO take any actions)"
+            )
+        return Joint(batch)
+
+    def _adopt(self, batch: BatchEnv) -> None:
+        super()._adopt(batch)
+        assert isinstance(batch, Joint)
+        self.names = batch.team.agents
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Train on another batch of teams with the same spaces, and as many of them."""
+        super().set_env(self._joint(env), force_reset)
+
+    def _network_kwargs(self) -> dict[str, Any]:
+        """What the policy is built with, besides the user's ``policy_kwargs``."""
+        return {"critic_rate": self.critic_rate}
+
+    def _setup_model(self) -> None:
+        asked = dict(self.policy_kwargs)
+        self.policy_kwargs = {**asked, **self._network_kwargs()}
+        super()._setup_model()
+        self.policy_kwargs = asked
+        policy = self.policy
+        self._nets = [
+            (list(policy.actor.parameters()), list(policy.actor_target.parameters())),
+            (list(policy.critic.parameters()), list(policy.critic_target.parameters())),
+        ]
+        if policy.masks:
+            self._nets.append((list(policy.chooser.parameters()), list(policy.chooser_target.parameters())))
+        self._of_actor = [p for group in policy.actor_optimizer.param_groups for p in group["params"]]
+
+    def _make_room(self) -> None:
+        super()._make_room()
+        seed = int(torch.randint(1 << 62, ())) if self.seed is None else self.seed
+        self.replay_buffer = replay = TeamReplay(
+            self.observation_space, self.action_space, self.buffer_size, self.n_envs, self.device, gamma=self.gamma,
+            seed=seed, seat=self.seat,
+        )  # fmt: skip
+        replay.keep_agents(len(self.names))
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Learn from ``gradient_steps`` minibatches, without waiting for the device."""
+        policy = self.policy
+        policy.set_training_mode(True)
+        self._set_rate(policy.actor_optimizer)
+        for group in policy.critic_optimizer.param_groups:
+            group["lr"] = self._rate * self.critic_rate
+        notes: dict[str, list[Tensor]] = {}
+        for batch in self.replay_buffer.batches(gradient_steps, batch_size):
+            self._n_updates += 1
+            obs, after = batch.observations, batch.next_observations
+            actions = batch.actions.reshape(len(obs), policy.members, policy.each)
+            paid = batch.rewards.reshape(len(obs), -1).t()  # [A, B], or [1, B] for all
+            with torch.no_grad():
+                next_actions = policy.choose(after, target=True)[:, :, 0].transpose(0, 1)
+                ahead = policy.judge(after, next_actions, target=True)
+                target = paid + (1 - batch.dones[:, 0]) * self.gamma * ahead
+            critic_loss = (policy.judge(obs, actions) - target).square().mean(1).sum()
+            policy.critic_optimizer.zero_grad()
+            torch.autograd.backward(critic_loss)
+            torch.nn.utils.clip_grad_norm_(policy.critic.parameters(), self.max_grad_norm)
+            policy.critic_optimizer.step()
+
+            policy.actor_optimizer.zero_grad()
+            losses = self._actor_losses(obs)
+            torch.autograd.backward(torch.stack(list(losses.values())).sum(), inputs=self._of_actor)
+            losses |= self._extra_gradients(obs)
+            torch.nn.utils.clip_grad_norm_(self._of_actor, self.max_grad_norm)
+            policy.actor_optimizer.step()
+            for nets in self._nets:
+                polyak(*nets, self.tau)
+            for name, loss in {"critic_loss": critic_loss, **losses}.items():
+                notes.setdefault(name, []).append(loss.detach())
+        self._note(**notes)
+
+    def _actor_losses(self, obs: Tensor) -> dict[str, Tensor]:
+        """The parts of the actors' loss on ``obs [B, A, D]``."""
+        heads = self.policy.choose(obs)
+        return {"actor_loss": self._policy_loss(obs, heads)}
+
+    def _policy_loss(self, obs: Tensor, heads: Tensor) -> Tensor:
+        """Minus every agent's own value of its own action, the others' being given; summed over the agents."""
+        own = heads[:, :, 0].transpose(0, 1)  # [B, A, d]
+        mine = torch.eye(self.policy.members, dtype=torch.bool, device=obs.device)[:, None, :, None]
+        return -self.policy.judge(obs, torch.where(mine, own, own.detach())).mean(1).sum()
+
+    def _extra_gradients(self, obs: Tensor) -> dict[str, Tensor]:
+        """Further gradients of the actors, added up in place; returns what to log."""
+        return {}
+
+    def _learned(self) -> dict[str, Any]:
+        return {
+            "policy": self.policy,
+            "actor_optimizer": self.policy.actor_optimizer,
+            "critic_optimizer": self.policy.critic_optimizer,
+        }
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.actor_optimizer", "policy.critic_optimizer"], []
