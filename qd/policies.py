@@ -1,0 +1,121 @@
+"""Policies as rows of a matrix: thousands of small networks, each with parameters of its own, act at once."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+
+class _Actions:
+    """From numbers in -1 to 1 to the actions of a space.
+
+    Raises:
+        TypeError: The space is neither Discrete nor a bounded Box.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.space, self.discrete = space, isinstance(space, spaces.Discrete)
+        if isinstance(space, spaces.Discrete):
+            self.width, self.start = int(space.n), int(space.start)
+        elif isinstance(space, spaces.Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all():
+            self.width = int(np.prod(space.shape))
+            low, high = (torch.from_numpy(b.astype(np.float32).reshape(-1)) for b in (space.low, space.high))
+            self.low, self.high = low, high
+        else:
+            raise TypeError(
+                f"policies of qd act in Discrete or bounded Box spaces, not in {space}: wrap the environment"
+            )
+
+    def __call__(self, out: Tensor) -> Tensor:
+        """``[N, width]`` to actions ``[N, ...]``."""
+        if self.discrete:
+            return out.argmax(-1) + self.start
+        low, high = self.low.to(out.device), self.high.to(out.device)
+        scaled = torch.minimum(low + (out + 1.0) * ((high - low) / 2), high).maximum(low)
+        return scaled.reshape(-1, *(self.space.shape or ()))
+
+
+class MLP:
+    """Feedforward networks, a genome each.
+
+    Every layer ends in ``2 sigmoid(x) - 1``, the last one too; a Box's bounds are its outputs at -1 and 1, and of
+    discrete actions the largest output's is taken. A genome has each layer's weights (inputs before outputs), then its
+    bias. (Paolo et al., "Sparse Reward Exploration via Novelty Search and Emitters", GECCO 2021, where each layer has
+    one bias for all its units.)
+
+    Args:
+        observation: A Box; it is flattened.
+        action: Discrete, or a bounded Box.
+        hidden: Units of the hidden layers.
+        bias: ``"layer"`` for one bias a layer, ``"unit"`` for one a unit.
+    """
+
+    def __init__(
+        self,
+        observation: gym.Space[Any],
+        action: gym.Space[Any],
+        hidden: Sequence[int] = (5, 5),
+        bias: str = "layer",
+    ) -> None:
+        if not isinstance(observation, spaces.Box):
+            raise TypeError(f"networks of qd read a Box, not {observation}: flatten the observations with a wrapper")
+        if bias not in ("layer", "unit"):
+            raise ValueError(f"bias={bias!r}: one for each 'layer' or for each 'unit'")
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
+            raise ValueError(f"hidden={tuple(hidden)!r}: the numbers of units, each at least 1")
+        self._actions = _Actions(action)
+        self.sizes = (int(np.prod(observation.shape)), *hidden, self._actions.width)
+        self.bias = bias
+        self.size = sum(a * b + (1 if bias == "layer" else b) for a, b in pairwise(self.sizes))
+        """How many numbers a genome has."""
+
+    def unpack(self, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Weights ``[N, in, out]`` and biases ``[N, 1, out or 1]`` of each layer, views of genomes ``[N, size]``."""
+        layers, at = [], 0
+        for inputs, outputs in pairwise(self.sizes):
+            weight = genomes[:, at : at + inputs * outputs].reshape(-1, inputs, outputs)
+            at += inputs * outputs
+            wide = 1 if self.bias == "layer" else outputs
+            layers.append((weight, genomes[:, at : at + wide].reshape(-1, 1, wide)))
+            at += wide
+        return layers
+
+    def act(self, layers: list[tuple[Tensor, Tensor]], obs: Tensor) -> Tensor:
+        """Actions ``[N, ...]`` for observations ``[N, ...]``, row i by network i."""
+        x = obs.reshape(len(obs), 1, -1).to(torch.float32)
+        for weight, bias in layers:
+            x = torch.tanh((torch.bmm(x, weight) + bias) / 2)
+        return self._actions(x[:, 0])
+
+
+class Constant:
+    """The genome is the action, the same at each step: for worlds of one step.
+
+    Args:
+        observation: Not looked at.
+        action: A bounded Box; genomes are in its units and are cut to its bounds.
+    """
+
+    def __init__(self, observation: gym.Space[Any], action: gym.Space[Any]) -> None:
+        self._actions = _Actions(action)
+        if self._actions.discrete:
+            raise TypeError(f"a constant policy needs a Box of actions, not {action}")
+        self.size = self._actions.width
+
+    def unpack(self, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The actions."""
+        low, high = self._actions.low.to(genomes.device), self._actions.high.to(genomes.device)
+        action = torch.minimum(genomes, high).maximum(low).reshape(-1, *(self._actions.space.shape or ()))
+        return [(action, action)]
+
+    def act(self, layers: list[tuple[Tensor, Tensor]], obs: Tensor) -> Tensor:
+        """The actions, whatever is observed."""
+        return layers[0][0]
+
+
+Policy = MLP | Constant
