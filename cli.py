@@ -1,4 +1,4 @@
-"""The command line: ``cairn train``, ``resume``, ``eval``, ``play``, ``collect``, ``envs``, ``bench`` and ``demo``.
+"""The command line: ``cairn train``, ``qd``, ``resume``, ``eval``, ``play``, ``collect``, ``envs``, ``bench``, ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.
@@ -18,10 +18,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from .agents.config import ConfigError, Steps, TrainConfig, check
+from .qd.config import SearchConfig, is_search
+from .qd.config import check as check_search
 from .runs import CheckpointError, Run, RunBusy
 
 if TYPE_CHECKING:
     from .agents.training import Outcome
+    from .qd.running import Outcome as Found
 
 RunFolder = Positional[Annotated[Path, arg(metavar="RUN")]]
 
@@ -32,6 +35,7 @@ Examples:
   cairn envs doorkey                             the environments with "doorkey" in their name
   cairn train cairn/MiniGrid-DoorKey-8x8-v0 --steps 2e6 --run runs/doorkey \\
       --reward "task + 0.02*episodic_count(key='position', mode='first')"
+  cairn qd cairn/RedundantArm-v0 --algorithm serene --evaluations 2e4 --run runs/arm    many policies that differ
   cairn resume runs/doorkey                      after Ctrl-C, a crash or kill -9
   cairn eval runs/doorkey --episodes 100         how good is it on levels it has never seen?
   cairn play runs/doorkey --video play.mp4       watch it
@@ -70,14 +74,35 @@ def train(config: Annotated[TrainConfig, arg(name="")]) -> int:
     return _finish(training.train(config, report=reporter()))
 
 
+def qd(config: Annotated[SearchConfig, arg(name="")]) -> int:
+    r"""Search for many good policies that differ (quality-diversity, novelty search) and leave a run folder.
+
+    The folder holds config.json, the metrics, checkpoints, the archive, its heat map and a curve. Ctrl-C saves and
+    stops; cairn resume goes on. cairn play RUN --cell 10,40 films the elite of a cell.
+
+    For instance:
+      cairn qd cairn/RedundantArm-v0 --algorithm serene --evaluations 5e5 --run runs/arm
+      cairn qd cairn/HardMaze-v0 --algorithm ns --algorithm-args population=200 sigma=0.1
+    """
+    check_search(config)  # before torch is imported: a misspelt id should not take seconds
+    from .agents.progress import reporter
+    from .qd import running
+
+    return _found(running.search(config, report=reporter("evaluations")))
+
+
 def resume(run: RunFolder, /, steps: Annotated[Steps | None, arg(metavar="STEPS")] = None) -> int:
     """Go on with a run that was stopped or killed, to the same bits as if it had not been.
 
     Args:
         run: The run folder, such as runs/doorkey.
-        steps: Train up to this many steps in all, instead of the number the run began with.
+        steps: Train up to this many steps in all (for a search: evaluations), instead of the number it began with.
     """
-    Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
+    if is_search(Run.open(run).config):  # before torch is imported: a misspelt folder should not take seconds
+        from .agents.progress import reporter
+        from .qd import running
+
+        return _found(running.resume(run, evaluations=steps, report=reporter("evaluations")))
     from .agents import training
     from .agents.progress import reporter
 
@@ -123,6 +148,7 @@ def play(
     deterministic: bool = False,
     fps: int = 10,
     human: bool = False,
+    cell: str | None = None,
 ) -> int:
     """Film the agent on levels it has never seen; or, with --human, play a MiniGrid id yourself.
 
@@ -134,13 +160,28 @@ def play(
         deterministic: Take the likeliest action each time instead of drawing one as in training.
         fps: Steps a second.
         human: Open a window and play with the keyboard.
+        cell: Of a search's run: film the elite of this cell of the archive, as 10,40. Left out: the best one.
     """
     if human:
         return _play_by_hand(run.as_posix(), seed)
-    Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
+    if is_search(Run.open(run).config):  # before torch is imported: a misspelt folder should not take seconds
+        return _film(run, video, cell)
+    if cell is not None:
+        raise ConfigError(f"--cell is for archives, and {run} is the run of one agent")
     from .agents import training
 
     print(training.play(run, video, episodes=episodes, seed=seed, deterministic=deterministic, fps=fps))
+    return 0
+
+
+def _film(run: Path, video: Path | None, cell: str | None) -> int:
+    from .qd import running
+
+    try:
+        place = None if cell is None else tuple(int(part) for part in cell.split(","))
+    except ValueError:
+        raise ConfigError(f"--cell {cell} is not a list of whole numbers such as 10,40") from None
+    print(running.film(run, place, video))
     return 0
 
 
@@ -251,6 +292,21 @@ def _finish(outcome: "Outcome") -> int:
     return 0
 
 
+def _found(outcome: "Found") -> int:
+    """Say how a search ended and how to go on, and give the exit code."""
+    if outcome.why == "signal":
+        print(f"stopped and saved at {outcome.evaluations:,} evaluations; go on with: cairn resume {outcome.run}")
+        return 128 + (outcome.signum or 2)
+    scores = outcome.scores
+    areas = [f"{scores[k]:.3f}" for k in sorted(scores) if k.startswith("area_")]
+    print(f"done: {outcome.evaluations:,} evaluations in {outcome.seconds:.1f} s; run folder {outcome.run}")
+    print(f"coverage {scores['coverage']:.1%}, QD score {scores['qd_score']:.4g}, best {scores['best']:.4g}")
+    if areas:
+        print(f"best in each reward area: {', '.join(areas)}")
+    print(f"heat map {outcome.run / 'archive.png'}   (film an elite: cairn play {outcome.run})")
+    return 0
+
+
 def bench(name: Positional[Annotated[str, arg(metavar="NAME")]] = "", /) -> int:
     """Run a benchmark; without a name, list them. What follows the name goes to the benchmark (try --help there).
 
@@ -285,6 +341,7 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
+    "qd": qd,
     "resume": resume,
     "eval": evaluate,
     "play": play,

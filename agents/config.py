@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
@@ -167,7 +168,7 @@ def check_env_id(env: str) -> None:
     raise ConfigError(f"no environment is called {env!r}{hint}")
 
 
-def _check_args(env: str, args: Mapping[str, Any]) -> None:
+def check_env_args(env: str, args: Mapping[str, Any]) -> None:
     """Environment settings come out of run folders too: they may not redirect the id or name a file."""
     for name in args:
         if name in gymnasium.registry[env].kwargs:
@@ -203,7 +204,7 @@ def check(config: TrainConfig) -> None:
         raise ConfigError(f"stop_success is {config.stop_success}; it is a share between 0 and 1, such as 0.95")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
         raise ConfigError(f"device is {config.device!r}; it must be cpu, cuda or cuda:0")
-    _check_args(config.env, config.env_args)
+    check_env_args(config.env, config.env_args)
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
@@ -235,3 +236,27 @@ def from_json(values: Any) -> TrainConfig:
     config = TrainConfig(**values)
     check(config)
     return config
+
+
+def free_folder(wanted: str | Path) -> str:
+    """``wanted``, or the first of wanted-2, wanted-3 ... that does not exist."""
+    path, number = Path(wanted), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{wanted}-{number}")
+    return str(path)
+
+
+def run_folder(run: str | None, env: str, method: str) -> Path:
+    """The run folder to make: ``run``, or one named after the environment and the method.
+
+    Raises:
+        FileExistsError: It is taken.
+    """
+    if run is None:
+        name = re.sub(r"[^A-Za-z0-9]+", "-", env.removeprefix("cairn/")).strip("-").lower()
+        return Path(free_folder(Path("runs") / f"{name}-{method}"))
+    path = Path(run)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists; go on with it by `cairn resume {path}`, or give --run another name")
+    return path

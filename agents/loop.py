@@ -1,10 +1,7 @@
 """What happens between two updates of a training run: metrics, trials on fresh levels, checkpoints, the end."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from ..runs import Run
 from .config import TrainConfig
 from .evaluation import Evaluation
 from .progress import Reporter
+from .stopping import signals as signals
 
 
 class Stop(Exception):
@@ -151,24 +149,3 @@ class Loop(BaseCallback):
         trial = self.trial.as_dict() if self.trial else None
         self.run.save(step, {"agent": self.config.agent, "trial": trial}, {"model": self.model.training_state()})  # type: ignore[attr-defined]
         self.saved, self.saved_at = step, time.monotonic()
-
-
-@contextmanager
-def signals(loop: Loop) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run at the next update boundary; the second one stops it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(signum: int, _: Any) -> None:
-        if loop.signum is not None:
-            raise KeyboardInterrupt
-        loop.signum = signum
-        loop.report.say("stopping after this update, to save (once more: stop at once, without saving) ...")
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

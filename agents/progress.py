@@ -40,7 +40,11 @@ class Silent:
 
 
 def summary(row: Mapping[str, float]) -> str:
-    """Return and success rate of the training episodes, as far as ``row`` has them, and which servers are down."""
+    """Return and success rate of training, or a search's scores, as ``row`` has them; and which servers are down."""
+    if "coverage" in row:  # a quality-diversity search
+        areas = " ".join(f"{row[k]:.2f}" for k in sorted(row) if k.startswith("area_"))
+        tail = f"  areas {areas}" if areas else ""
+        return f"coverage {row['coverage']:.1%}  QD {row['qd_score']:.4g}  best {row['best']:.3g}{tail}"
     parts = []
     if "rollout/ep_rew_mean" in row:
         parts.append(f"return {row['rollout/ep_rew_mean']:.3g}")
@@ -70,8 +74,8 @@ class _Rate:
 class Bar:
     """A bar with steps, steps/s, return, success rate and the time left, for a terminal."""
 
-    def __init__(self, console: Console) -> None:
-        self._rate = _Rate()
+    def __init__(self, console: Console, unit: str = "steps") -> None:
+        self._rate, self._unit = _Rate(), unit
         self._progress = Progress(
             TextColumn("{task.fields[steps]}"),
             BarColumn(bar_width=None),
@@ -98,7 +102,7 @@ class Bar:
             self._task,
             completed=step,
             total=total,
-            steps=f"{step:,} steps",
+            steps=f"{step:,} {self._unit}",
             status=f"{self._rate(step):,.0f}/s  {summary(row)}",
         )
 
@@ -110,8 +114,8 @@ class Bar:
 class Lines:
     """A plain line every ``every`` seconds, for logs and pipes."""
 
-    def __init__(self, every: float = 5.0) -> None:
-        self._every, self._rate, self._last = every, _Rate(), time.monotonic()
+    def __init__(self, every: float = 5.0, unit: str = "steps") -> None:
+        self._every, self._rate, self._last, self._unit = every, _Rate(), time.monotonic(), unit
 
     def __enter__(self) -> Self:
         return self
@@ -125,13 +129,13 @@ class Lines:
         if now - self._last >= self._every:
             self._last = now
             left = f"{(total - step) / rate:.0f} s left" if rate > 0 else "time left unknown"
-            self.say(f"{step:,} of {total:,} steps  {rate:,.0f}/s  {summary(row)}  {left}")
+            self.say(f"{step:,} of {total:,} {self._unit}  {rate:,.0f}/s  {summary(row)}  {left}")
 
     def say(self, text: str) -> None:
         """Print a line, flushed: pipes should not hold it back."""
         print(text, flush=True)
 
 
-def reporter() -> Reporter:
-    """The reporter for this process's standard output."""
-    return Bar(Console()) if sys.stdout.isatty() else Lines()
+def reporter(unit: str = "steps") -> Reporter:
+    """The reporter for this process's standard output; ``unit`` is what is counted."""
+    return Bar(Console(), unit) if sys.stdout.isatty() else Lines(unit=unit)

@@ -5,7 +5,6 @@ depends on is saved at update boundaries, so a run that was killed goes on to th
 """
 
 import inspect
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from stable_baselines3.common.logger import Logger
 from ..envs.batch import BatchEnv
 from ..runs import Run, version_note
 from ..shaping.state import unpack
-from .config import ConfigError, TrainConfig, check, from_json, to_json
+from .config import ConfigError, TrainConfig, check, free_folder, from_json, run_folder, to_json
 from .evaluation import Act, Evaluation, evaluate_batch, fresh_seed, own_randomness
 from .loop import Loop, Stop, passed, signals
 from .pictures import Caption, Frame, captioned, learning_curve, mission_of, write_video
@@ -79,7 +78,7 @@ def train(
     check(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    path = _folder(config)
+    path = run_folder(config.run, config.env, config.agent)
     model = _build(config, config.num_envs, reward)
     if config.stop_success is not None and not _tells_success(config):
         raise ConfigError(f"{config.env} does not tell success, so stop_success can never be met; leave it out")
@@ -391,23 +390,3 @@ def _load(run: str | Path, device: str | None, reward: Any) -> tuple[TrainConfig
         hint = "" if config.reward is not None else " (its reward has no text: pass it as reward= in Python)"
         raise ConfigError(f"{run}: the checkpoint at step {saved[0]} does not fit its config{hint}: {error}") from error
     return config, model
-
-
-def free_folder(wanted: str | Path) -> str:
-    """``wanted``, or the first of wanted-2, wanted-3 ... that does not exist."""
-    path, number = Path(wanted), 1
-    while path.exists():
-        number += 1
-        path = Path(f"{wanted}-{number}")
-    return str(path)
-
-
-def _folder(config: TrainConfig) -> Path:
-    """The run folder to make, refused before anything slow if it is taken."""
-    if config.run is None:
-        name = re.sub(r"[^A-Za-z0-9]+", "-", config.env.removeprefix("cairn/")).strip("-").lower()
-        return Path(free_folder(Path("runs") / f"{name}-{config.agent}"))
-    path = Path(config.run)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f"{path} exists; go on with it by `cairn resume {path}`, or give --run another name")
-    return path

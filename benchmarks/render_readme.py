@@ -12,6 +12,7 @@ from pathlib import Path
 from cairn.agents.table import AGENTS
 from cairn.envs.physics.ids import DESCRIPTOR_TASKS, POSE_TASKS
 from cairn.envs.registry import TABLE
+from cairn.qd import ALGORITHMS
 from cairn.shaping import TERMS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -88,13 +89,23 @@ def agents() -> str:
     return "\n".join(lines)
 
 
+def searches() -> str:
+    """One row for each search of ``cairn qd``."""
+    lines = ["| name | what it is |", "|---|---|"]
+    for name, search in ALGORITHMS.items():
+        module, _, function = search.target.partition(":")
+        assert inspect.isfunction(getattr(import_module(f"cairn.qd.{module}"), function))
+        lines.append(f"| `{name}` | {search.summary} |")
+    return "\n".join(lines)
+
+
 def render(text: str) -> str:
     """The README with each table made anew.
 
     Raises:
         ValueError: The README names a table that there is none of.
     """
-    makers = {"environments": environments, "terms": terms, "agents": agents}
+    makers = {"environments": environments, "terms": terms, "agents": agents, "searches": searches}
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in makers:

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "ALGORITHMS": "table",
         "Constant": "policies",
+        "ElitePolicy": "running",
         "Evaluated": "rollout",
         "Evaluator": "rollout",
         "Grid": "grid",
@@ -15,7 +16,10 @@ __getattr__, __dir__, __all__ = exports(
         "Problem": "problem",
         "Search": "search",
         "Trajectories": "rollout",
+        "SearchConfig": "config",
         "as_emitter": "pyribs",
+        "load_grid": "running",
+        "load_policies": "running",
         "novelty": "novelty",
         "run_together": "search",
         "signature": "descriptors",

@@ -30,6 +30,10 @@ class Grid:
             raise ValueError(f"a grid needs bounds with low < high, got {low.tolist()} and {high.tolist()}")
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1 or bins ** len(self.low) > 10**7:
             raise ValueError(f"bins={bins!r}: cells along each of {len(self.low)} measures, 10 million at most in all")
+        if genome * bins ** len(self.low) > 1 << 28:
+            raise ValueError(
+                f"a grid of {bins}^{len(self.low)} cells with {genome} numbers each is too large: take fewer bins"
+            )
         self.bins = bins
         self.cells = bins ** len(self.low)
         self.genomes = torch.zeros(self.cells, genome)

@@ -4,9 +4,10 @@ import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .problem import Asking, Problem
+if TYPE_CHECKING:
+    from .problem import Asking, Problem
 
 
 class Entry(NamedTuple):
@@ -52,7 +53,7 @@ def find(name: str, options: Mapping[str, Any]) -> Any:
     return made
 
 
-def start(name: str, problem: Problem, options: Mapping[str, Any]) -> Asking:
+def start(name: str, problem: "Problem", options: Mapping[str, Any]) -> "Asking":
     """Begin the search called ``name``; ValueError as for ``find``."""
     asking: Asking = find(name, options)(problem, **options)
     return asking

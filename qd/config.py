@@ -1,0 +1,128 @@
+"""What a quality-diversity run is asked to do: ``SearchConfig`` and its checks. Nothing here imports torch."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from ..agents.config import ConfigError, Options, Steps, check_env_args, check_env_id
+from .table import ALGORITHMS
+
+KIND = "qd"
+POLICIES = ("auto", "mlp", "constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Everything that a search is made from; ``config.json`` in the run folder holds it."""
+
+    env: Positional[Annotated[str, arg(metavar="ID")]]
+    """The environment's id; it must tell descriptors: cairn/RedundantArm-v0, cairn/HardMaze-v0, cairn/AntOmni-v0."""
+
+    algorithm: Annotated[str, arg(metavar="{" + ",".join(ALGORITHMS) + "}")] = "ns"
+    """The search."""
+
+    evaluations: Annotated[Steps, arg(metavar="N")] = 100_000
+    """How many policies to evaluate, each for one episode; the last generation is completed."""
+
+    seed: int = 0
+    """Seeds the search and the episodes: the same seed gives the same run."""
+
+    run: Annotated[str | None, arg(metavar="FOLDER")] = None
+    """The folder to write; it must not exist yet. Left out: runs/<environment>-<algorithm>, numbered if taken."""
+
+    policy: Annotated[str, arg(metavar="{" + ",".join(POLICIES) + "}")] = "auto"
+    """mlp: small networks. constant: the genome is the action. auto: constant where episodes have one step."""
+
+    hidden: tuple[int, ...] = (5, 5)
+    """Units of the networks' hidden layers."""
+
+    bins: int = 50
+    """Cells of the archive along each descriptor."""
+
+    lanes: int = 2048
+    """The most episodes that run side by side."""
+
+    algorithm_args: Options = field(default_factory=dict)
+    """Settings of the search: --algorithm-args population=200 sigma=0.1."""
+
+    env_args: Options = field(default_factory=dict)
+    """Settings of the environment, given to gym.make_vec."""
+
+    checkpoint_seconds: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    """Save a checkpoint when this many seconds have passed since the last one."""
+
+    device: str = "cpu"
+    """Where the episodes run: cpu, cuda or cuda:0."""
+
+    threads: Annotated[int | None, arg(metavar="INT")] = None
+    """How many CPU threads torch may use. Left out: torch's own choice."""
+
+
+def check(config: SearchConfig) -> None:
+    """Refuse a config that cannot be run, before anything is built or written.
+
+    Raises:
+        ConfigError: A name is unknown or a number makes no sense.
+    """
+    check_env_id(config.env)
+    if config.algorithm not in ALGORITHMS:
+        from ..agents.table import nearest
+
+        hint = nearest(config.algorithm, ALGORITHMS)
+        raise ConfigError(f"no search is called {config.algorithm!r}{hint}; there are {', '.join(ALGORITHMS)}")
+    if config.policy not in POLICIES:
+        raise ConfigError(f"policy is {config.policy!r}; it is one of {', '.join(POLICIES)}")
+    for name in ("evaluations", "bins", "lanes", "threads"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if config.lanes > 1_000_000 or config.bins > 10_000:
+        raise ConfigError("lanes can be at most 1,000,000, and bins 10,000")
+    if not 0 <= config.seed < 1 << 62:
+        raise ConfigError(f"seed is {config.seed}; it must not be negative, and below 2^62")
+    if any(not 1 <= n <= 10_000 for n in config.hidden) or len(config.hidden) > 20:
+        raise ConfigError(f"hidden is {config.hidden}; up to 20 layers of 1 to 10,000 units")
+    if not config.checkpoint_seconds >= 0:
+        raise ConfigError(f"checkpoint_seconds is {config.checkpoint_seconds}; it must not be negative")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", config.device):
+        raise ConfigError(f"device is {config.device!r}; it must be cpu, cuda or cuda:0")
+    check_env_args(config.env, config.env_args)
+
+
+def to_json(config: SearchConfig) -> dict[str, Any]:
+    """The config as plain JSON values; ``from_json`` is its inverse."""
+    return {"kind": KIND, **dataclasses.asdict(config), "hidden": list(config.hidden)}
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "env": (str,), "algorithm": (str,), "evaluations": (int,), "seed": (int,), "run": (str, type(None)),
+    "policy": (str,), "hidden": (list,), "bins": (int,), "lanes": (int,), "algorithm_args": (dict,),
+    "env_args": (dict,), "checkpoint_seconds": (float, int), "device": (str,), "threads": (int, type(None)),
+}  # fmt: skip
+
+
+def is_search(values: Any) -> bool:
+    """Whether a run folder's config is a search's."""
+    return isinstance(values, dict) and values.get("kind") == KIND
+
+
+def from_json(values: Any) -> SearchConfig:
+    """Read a config back from a run folder, trusting nothing in it.
+
+    Raises:
+        ConfigError: A field is missing, unknown or of the wrong type, or ``check`` refuses its value.
+    """
+    if not is_search(values) or set(values) != {"kind", *_TYPES}:
+        raise ConfigError("this run is no quality-diversity search (cairn qd), or another version made it")
+    for name, kinds in _TYPES.items():
+        if not isinstance(values[name], kinds) or isinstance(values[name], bool):
+            raise ConfigError(f"the run's config has {name}={values[name]!r}, which is not {kinds[0].__name__}")
+    hidden = values["hidden"]
+    if any(type(n) is not int for n in hidden):
+        raise ConfigError(f"the run's config has hidden={hidden!r}, which is not a list of whole numbers")
+    config = SearchConfig(**{**{k: v for k, v in values.items() if k != "kind"}, "hidden": tuple(hidden)})
+    check(config)
+    return config
