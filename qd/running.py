@@ -15,7 +15,7 @@ from ..agents.config import ConfigError, run_folder
 from ..agents.pictures import Caption, Frame, captioned, write_video
 from ..agents.progress import Reporter, Silent
 from ..agents.stopping import signals
-from ..envs.batch import BatchEnv
+from ..envs.batch import BatchEnv, lane_seed
 from ..envs.bridges import make_batch
 from ..runs import CheckpointError, Run, read_checkpoint, write_checkpoint
 from .config import SearchConfig, check, from_json, to_json
@@ -310,7 +310,9 @@ def film(run: str | Path, cell: tuple[int, ...] | None, video: str | Path | None
     place = tuple(int(i) for i in np.unravel_index(number, (grid.bins,) * len(grid.low)))
     elite = ElitePolicy(_policy_of(run), grid.genomes[number])
     try:
-        env = gym.make(config.env, render_mode="rgb_array", **config.env_args)
+        # Not gym.make, which takes max_episode_steps for itself: then a world does not know when its episodes end.
+        env = make_batch(config.env, 1, render_mode="rgb_array", **config.env_args)
+        env.frame_every = 1
     except (TypeError, ValueError, gym.error.Error) as error:
         raise ConfigError(f"{config.env} cannot be filmed: {error}") from error
     head = f"cell {','.join(map(str, place))}   objective {float(grid.objective[number]):.3f}"
@@ -337,13 +339,15 @@ def _number(grid: Grid, cell: tuple[int, ...] | None) -> int:
     return number
 
 
-def _frames(env: gym.Env[Any, Any], elite: ElitePolicy, head: str, fps: int, seed: int) -> Iterator[Frame]:
-    obs, _ = env.reset(seed=seed)
-    total, step, ended = 0.0, 0, False
+def _frames(env: BatchEnv, elite: ElitePolicy, head: str, fps: int, seed: int) -> Iterator[Frame]:
+    obs, info = env.reset(seed=lane_seed(seed, 0))
+    layers = elite.policy.unpack(elite.genome[None])
+    total, step, ended, picture = 0.0, 0, False, info["frame"]
     while True:
-        frame = captioned(np.asarray(env.render()), Caption(head, f"step {step}   return {total:.3f}", None))
+        frame = captioned(picture[0].cpu().numpy(), Caption(head, f"step {step}   return {total:.3f}", None))
         yield from [frame] * (fps if ended else 1)
         if ended:
             return
-        obs, reward, terminated, truncated, _ = env.step(elite.predict(obs)[0])
-        total, step, ended = total + float(reward), step + 1, terminated or truncated
+        obs, reward, _, _, info = env.step(elite.policy.act(layers, obs))
+        total, step, ended = total + float(reward[0]), step + 1, bool(info["_final_obs"][0])
+        picture = info["final_frame"] if ended else info["frame"]

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from cairn.agents.config import ConfigError
 from cairn.cli import main
+from cairn.envs.areas.make import make
 from cairn.qd import SearchConfig, load_grid, load_policies
 from cairn.qd import running as qd_running
 from cairn.qd.config import from_json, to_json
@@ -77,7 +77,7 @@ def test_the_archive_is_policies_and_pictures(tmp_path):
     qd_running.search(config(tmp_path / "r"))
     grid, policies = load_grid(tmp_path / "r"), load_policies(tmp_path / "r")
     assert len(policies) == grid.occupied.sum() >= 5
-    env = gym.make(ARM, max_episode_steps=12).unwrapped
+    env = make("arm", max_episode_steps=12)
     for cell, elite in list(policies.items())[:5]:
         obs, _ = env.reset(seed=0)
         done, total = False, 0.0
