@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, str] = {
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
     "physics_gpu": "MuJoCo Warp against the CPU engine: one step, returns of a fixed policy, speed",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
+    "qd_sparse": "coverage and best reward in each area: the searches of cairn qd on sparse-reward worlds, over seeds",
+    "qd_speed": "evaluations per second of a batch of policies, beside pyribs with a SyncVectorEnv",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
     "standin": "a stand-in for a language model's server, with faults on request, to try rewards that ask one",

@@ -20,6 +20,7 @@ WALLS = ((0.49, 0.0, 0.02, 0.2), (0.49, 0.8, 0.02, 0.2), (0.0, 0.49, 0.2, 0.02),
 TICK, TICKS = 0.01, 2  # seconds of a tick, ticks of a step
 TOUCH = 0.95 * LINK  # two joints closer than this, in x plus y, touch
 STEPS = 100
+SMALL = 512  # lanes; up to there all pairs of joints at once are faster than diagonal by diagonal
 
 
 class ArmBatch(AreaBatch):
@@ -44,6 +45,8 @@ class ArmBatch(AreaBatch):
         self._spiral = torch.from_numpy(np.linspace(4 * pi / JOINTS, pi / JOINTS, JOINTS).astype(np.float32))
         self._spiral = self._spiral.to(self.device)
         walls = torch.tensor(WALLS, device=self.device)
+        number = torch.arange(JOINTS + 1, device=self.device)
+        self._joined = torch.where((number[:, None] - number).abs() < 2, LENGTH, 0.0)[..., None]
         self._low, self._high = walls[:, :2], walls[:, :2] + walls[:, 2:]
 
     def joints(self, angles: Tensor) -> Tensor:
@@ -61,8 +64,12 @@ class ArmBatch(AreaBatch):
         """Bool ``[N]``: the arm is inside the square, out of the walls, and nowhere touches itself."""
         least, most = torch.minimum(x, y).amin(0), torch.maximum(x, y).amax(0)
         good = (least >= 0) & (most < 1)
-        for left, low, wide, high in WALLS:
-            good &= ~((x > left) & (x < left + wide) & (y > low) & (y < low + high)).any(0)
+        (left, low), (right, high) = self._low.T[..., None], self._high.T[..., None]
+        at_x, at_y = x[:, None], y[:, None]
+        good &= ~((at_x > left) & (at_x < right) & (at_y > low) & (at_y < high)).any(0).any(0)
+        if x.shape[1] <= SMALL:
+            gaps = (at_x - x).abs_().add_((at_y - y).abs_()).add_(self._joined)
+            return good & (gaps.flatten(0, 1).amin(0) >= TOUCH)
         apart = torch.full_like(x[0], LENGTH)
         for k in range(2, JOINTS + 1):  # neighbours are a whole link apart
             apart = torch.minimum(apart, (x[k:] - x[:-k]).abs_().add_((y[k:] - y[:-k]).abs_()).amin(0))

@@ -104,18 +104,16 @@ class KeyedBatch(BatchEnv):
         if self.max_steps is not None:
             truncated = (self._t >= self.max_steps) & ~terminated
         done = terminated | truncated
-        info: dict[str, Any] = {
-            "final_obs": self._observe(state),
-            "_final_obs": done,
-            "final_facts": self._facts(state),
-        }
+        obs, facts = self._observe(state), self._facts(state)
+        info: dict[str, Any] = {"final_obs": obs, "_final_obs": done, "final_facts": facts}
         # Asking whether any lane ended costs a GPU a synchronisation, and a CPU next to nothing.
         if self.device.type != "cpu" or bool(done.any()):
             self._episode = self._episode + done
             self._restart(done)
-        info["facts"] = self._facts(self._s)
+            obs, facts = self._observe(self._s), self._facts(self._s)
+        info["facts"] = facts
         self._add_frames(info, state, done)
-        return self._observe(self._s), reward, terminated, truncated, info
+        return obs, reward, terminated, truncated, info
 
     def _add_frames(self, info: dict[str, Any], final: dict[str, Tensor] | None, done: Tensor | None) -> None:
         if not self._frame_every:

@@ -154,6 +154,16 @@ def test_the_arm_by_hand():
     assert not legal(upright - torch.tensor([0.1, 0.0]))  # through two walls
 
 
+def test_arms_of_small_and_large_batches_agree(monkeypatch):
+    batch = ArmBatch(300)
+    batch.reset(seed=0)
+    noise = 0.15 * torch.randn(300, 20, generator=torch.Generator().manual_seed(0))
+    chain = batch._chain(batch._s["angles"] + noise)
+    small = batch._legal(*chain)
+    monkeypatch.setattr("cairn.envs.areas.arm.SMALL", 0)
+    assert torch.equal(small, batch._legal(*chain)) and 10 < small.sum() < 290
+
+
 def test_pay_by_hand():
     batch = ArmBatch(1)
     at = torch.tensor([[0.25, 0.25], [0.25, 0.275], [0.25, 0.31], [0.85, 0.84]])
