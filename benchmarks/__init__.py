@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "qd_sparse": "coverage and best reward in each area: the searches of cairn qd on sparse-reward worlds, over seeds",
     "qd_speed": "evaluations per second of a batch of policies, beside pyribs with a SyncVectorEnv",
+    "qdhf_arm": "QDHF and AURORA on the 10-joint arm, beside true descriptors, with wrong answers too",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "reward_design": "how fast REINFORCE learns Room from rewards that EXPRD and EXPADARD designed",
     "standin": "a stand-in for a language model's server, with faults on request, to try rewards that ask one",
