@@ -6,6 +6,7 @@ machine and the versions with its figures, and goes on where it was when it is s
 
 # Name of the file -> one line on what it measures. `cairn bench` lists it.
 BENCHMARKS: dict[str, str] = {
+    "beacons": "Words as Beacons: steps to solve by subgoal accuracy and form; how good a model's plans are",
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "barfi": "episodes that reach the goal with a good and a misleading hint: BARFI, plain sum, potential, task alone",
     "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",

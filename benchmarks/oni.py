@@ -242,11 +242,9 @@ def rewards_of(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def solve_cell(name: str, reward: Term, seed: int, budget: int) -> dict[str, object]:
-    """One seed of one reward: train until solved or the budget is spent."""
+def solve_cell(name: str, model: PPO, trial: Any, seed: int, budget: int) -> dict[str, object]:
+    """One seed of one reward: train until solved in ``trial`` or the budget is spent."""
     wall, cpu = time.perf_counter(), time.process_time()
-    model = model_for(reward, LANES, seed)
-    trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
     assert isinstance(trial, BatchEnv)
     curve: list[tuple[int, float]] = []
     while model.num_timesteps < budget and not (curve and curve[-1][1] >= GOAL):
@@ -261,7 +259,7 @@ def solve_cell(name: str, reward: Term, seed: int, budget: int) -> dict[str, obj
     labelled = labels_of(model)["labelled"] if "labels" in [n.name for n in getattr(model.reward, "order", [])] else 0
     print("solved" if solved else "not solved", flush=True)
     return {
-        "reward": name, "seed": seed, "budget": budget, "weight": WEIGHT, "solved": int(solved),
+        "reward": name, "seed": seed, "budget": budget, "solved": int(solved),
         "steps": curve[-1][0] if solved else "inf", "seconds_under_load": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1), "labels": int(labelled),
         "curve": " ".join(f"{step}:{success:.2f}" for step, success in curve),
@@ -271,20 +269,21 @@ def solve_cell(name: str, reward: Term, seed: int, budget: int) -> dict[str, obj
 def solve(args: argparse.Namespace) -> None:
     """Run the cells that are missing, the first seed of all first; then the table."""
     torch.set_num_threads(1)
-    cells = Cells(args.out / "solve.csv", ["reward", "seed", "budget", "weight"])
+    cells = Cells(args.out / "solve.csv", ["reward", "seed", "budget"])
     for seed in range(args.seeds):
         for name, make in rewards_of(args).items():
             if args.only and name not in args.only:
                 continue
-            if not cells.done({"reward": name, "seed": seed, "budget": args.budget, "weight": WEIGHT}):
-                cells.add(solve_cell(name, make(seed), seed, args.budget))
+            if not cells.done({"reward": name, "seed": seed, "budget": args.budget}):
+                trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
+                cells.add(solve_cell(name, model_for(make(seed), LANES, seed), trial, seed, args.budget))
     print(solve_table(cells.rows(), args.budget))
 
 
 def solve_table(rows: Sequence[dict[str, str]], budget: int) -> str:
     """Steps and CPU seconds to solve, IQM over seeds with its interval, in Markdown."""
     lines = ["| reward | solved | steps, IQM | 95 % interval | CPU seconds, IQM |", "|---|---:|---:|---:|---:|"]
-    rows = [r for r in rows if int(r["budget"]) == budget and float(r["weight"]) == WEIGHT]
+    rows = [r for r in rows if int(r["budget"]) == budget]
     for name in dict.fromkeys(r["reward"] for r in rows):
         mine = [r for r in rows if r["reward"] == name]
         steps = [float(r["steps"]) for r in mine]

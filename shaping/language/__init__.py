@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "Answer": "ask",
+        "AskedPlanner": "subgoals",
         "Budget": "budget",
         "Cache": "cache",
         "Client": "client",
@@ -18,7 +19,10 @@ __getattr__, __dir__, __all__ = exports(
         "LanguageError": "ask",
         "ONI": "oni",
         "Oracle": "oracle",
+        "OraclePlanner": "subgoals",
         "Question": "ask",
+        "SubgoalBonus": "beacons",
+        "SubgoalEnv": "beacons",
         "fenced": "ladder",
         "image": "ask",
         "read": "ladder",

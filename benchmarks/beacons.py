@@ -1,0 +1,96 @@
+"""Words as Beacons: steps to solve as a function of how many subgoals are right, beside plain PPO.
+
+    python benchmarks/beacons.py                                  # KeyCorridorS3R3; resumable
+    python benchmarks/beacons.py --task MultiRoom-N4-S5-v1 --forms position object language
+    python benchmarks/beacons.py --task ObstructedMaze-1Dlhb-v0
+    python benchmarks/beacons.py --plans 100 --url http://127.0.0.1:8000/v1 --model NAME     # how good a model's plans are
+
+Plans come from the oracle with its dial: a share of the subgoals names another thing in another place. Solved is as in
+``cairn bench bonuses``: 95 of 100 fresh levels by the frozen policy (which sees the plans of those levels, made at the
+same accuracy), tried every 98,304 steps. --plans asks a model about a fixed set of levels and says which share of its
+subgoals is right by object and by position, so that its place on the curve can be found.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from cairn.agents import PPO
+from cairn.benchmarks.bonuses import LANES, LEVELS
+from cairn.benchmarks.oni import BUDGET, solve_cell, solve_table
+from cairn.benchmarks.tables import RESULTS, Cells, machine
+from cairn.shaping import SubgoalBonus, SubgoalEnv, Task
+from cairn.shaping.language import AskedPlanner, Client, OraclePlanner
+from cairn.shaping.language.subgoals import agreement, route
+
+ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def batch(task: str, lanes: int) -> Any:
+    """Environments of the grid engine."""
+    return gym.make_vec(f"cairn/MiniGrid-{task}", num_envs=lanes, device="cpu")
+
+
+def solve(args: argparse.Namespace) -> None:
+    """Run the cells that are missing, the first seed of all first; then the table."""
+    torch.set_num_threads(1)
+    cells = Cells(args.out / f"{args.task}.csv", ["reward", "seed", "budget"])
+    kinds = [("none", "", 0.0)] + [
+        (f"{f} {a:g}", f, a) for f in args.forms for a in sorted(args.accuracies, reverse=True)
+    ]
+    for seed in range(args.seeds):
+        for name, form, accuracy in kinds:
+            if args.only and name not in args.only or cells.done({"reward": name, "seed": seed, "budget": args.budget}):
+                continue
+            envs, trial = batch(args.task, LANES), batch(args.task, LEVELS)
+            reward: Any = Task()
+            if form:
+                envs, trial = (SubgoalEnv(env, OraclePlanner(accuracy, seed), form) for env in (envs, trial))
+                reward = Task() + SubgoalBonus(curriculum=args.curriculum)
+            model = PPO("MlpPolicy", envs, reward=reward, seed=seed)
+            cells.add(solve_cell(name, model, trial, seed, args.budget))
+    print(solve_table(cells.rows(), args.budget))
+
+
+def plans(args: argparse.Namespace) -> None:
+    """Ask a model about levels, and compare with what is right."""
+    giver = Client(args.url, args.model, cache=args.cache)
+    giver.check()
+    env = batch(args.task, args.plans)
+    facts = env.reset(seed=0)[1]["facts"]
+    about = facts["cells"], env.width, facts["position"], env.missions()
+    planner = AskedPlanner(giver)
+    planner.prepare(*about)
+    shares = agreement(planner.plan(*about), route(*about))
+    print(f"{args.task}, {args.plans} levels: {planner.counts}; right by object {shares['object']:.2f}, by position "
+          f"{shares['position']:.2f}; {giver.line}")  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="KeyCorridorS3R3-v0", help="after cairn/MiniGrid-")
+    parser.add_argument("--forms", nargs="*", default=["object"])
+    parser.add_argument("--accuracies", type=float, nargs="*", default=ACCURACIES)
+    parser.add_argument("--curriculum", action="store_true", help="pay what is mastered less")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=int, default=BUDGET)
+    parser.add_argument("--only", nargs="*", help="names of cells")
+    parser.add_argument("--out", type=Path, default=RESULTS / "beacons")
+    parser.add_argument("--plans", type=int, default=0, help="levels to ask a model about")
+    parser.add_argument("--url")
+    parser.add_argument("--model", default="")
+    parser.add_argument("--cache", default=None)
+    args = parser.parse_args(argv)
+    print(machine(), flush=True)
+    if args.curriculum:
+        args.out = args.out / "curriculum"
+    plans(args) if args.plans else solve(args)
+
+
+if __name__ == "__main__":
+    main()
