@@ -1,4 +1,4 @@
-"""The command line: ``cairn train``, ``qd``, ``resume``, ``eval``, ``play``, ``collect``, ``envs``, ``bench``, ``demo``.
+"""The commands: ``cairn train``, ``resume``, ``eval``, ``play``, ``qd``, ``collect``, ``envs``, ``bench``, ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.

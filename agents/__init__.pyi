@@ -2,6 +2,11 @@
 
 from .base import BatchAlgorithm as BatchAlgorithm
 from .dqn import DQN as DQN
+from .multi.coordination import CoachReg as CoachReg
+from .multi.coordination import TeamReg as TeamReg
+from .multi.maddpg import MADDPG as MADDPG
+from .multi.ppo import IPPO as IPPO
+from .multi.ppo import MAPPO as MAPPO
 from .policies import ActorCriticPolicy as ActorCriticPolicy
 from .ppo import PPO as PPO
 from .q_policies import DQNPolicy as DQNPolicy

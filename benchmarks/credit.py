@@ -35,7 +35,7 @@ from cairn.agents.training import acting
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs.batch import BatchEnv
 from cairn.envs.spaces import Tree, tree_map
-from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, ShapedReward, Task, as_reward
+from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, ShapedBatch, Task, as_reward
 from cairn.shaping.networks import Encoder, Whitening, mlp
 from cairn.shaping.stretch import Stretch
 from cairn.shaping.term import Episode, World
@@ -206,7 +206,7 @@ def base_policy(seed: int) -> PPO:
 def measure(model: PPO, steps: Any, seed: int) -> tuple[float, float, float]:
     """Success, mean sum of the step reward, and mean length of the frozen policy's episodes on fresh levels."""
     fresh = fresh_seed(seed, "credit", model.num_timesteps)
-    envs = ShapedReward(worlds(LEVELS), deepcopy(as_reward(steps)))
+    envs = ShapedBatch(worlds(LEVELS), deepcopy(as_reward(steps)))
     with own_randomness(fresh):
         found = evaluate_batch(acting(model, False), envs, LEVELS, fresh)
     assert found.success is not None

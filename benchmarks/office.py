@@ -29,7 +29,7 @@ from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.envs.tabular import TabularBatch, office, value_iteration
 from cairn.envs.tabular.labelled import OFFICE_PROPOSITIONS, OFFICE_TASKS
 from cairn.envs.tabular.solve import epsilon_greedy, reward_per_step
-from cairn.shaping import CounterfactualMachine, MachineEnv, MachinePotential, RewardMachine, Task
+from cairn.shaping import CounterfactualMachine, MachineBatch, MachinePotential, RewardMachine, Task
 
 RATES = (0.1, 0.5)
 EPSILON, GAMMA, INITIAL, KEPT, EVERY = 0.1, 0.9, 2.0, 400, 1000
@@ -65,7 +65,7 @@ def optimum() -> Tensor:
 def build(kind: str, rates: Tensor, signs: Tensor, seed: int = 0) -> TabularAgent:
     """An agent with a learning rate and a sign of the potential for each lane, both float64 ``[N]``."""
     tasks = four_tasks()
-    env = MachineEnv(TabularBatch(office(), len(rates)), tasks)
+    env = MachineBatch(TabularBatch(office(), len(rates)), tasks)
     common: dict[str, Any] = {"learning_rate": rates, "epsilon": EPSILON, "gamma": GAMMA, "initial": INITIAL}
     if kind == "hrm":
         return HRM(env, shaping=signs[:, None] * tasks.values(GAMMA), seed=seed, **common)

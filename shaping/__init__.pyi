@@ -8,6 +8,8 @@ from .barfi import Aligned as Aligned
 from .barfi import implicit_gradient as implicit_gradient
 from .bonuses import BONUSES as BONUSES
 from .checks import check_shaping as check_shaping
+from .counters import CountingMachine as CountingMachine
+from .counters import CountingReward as CountingReward
 from .counts import Count as Count
 from .counts import EpisodicCount as EpisodicCount
 from .delta import Clipped as Clipped
@@ -24,11 +26,18 @@ from .explors import SelfReward as SelfReward
 from .gated import Gated as Gated
 from .grammar import parse as parse
 from .icm import ICM as ICM
+from .language.beacons import SubgoalBonus as SubgoalBonus
+from .language.beacons import SubgoalEnv as SubgoalEnv
+from .language.oni import ONI as ONI
 from .laws import LawBroken as LawBroken
 from .laws import check_potential as check_potential
 from .laws import check_term as check_term
+from .ltl import ltl_machine as ltl_machine
+from .machine_batch import MachineBatch as MachineBatch
 from .machine_env import CounterfactualMachine as CounterfactualMachine
 from .machine_env import MachineEnv as MachineEnv
+from .machine_potential import MachinePotential as MachinePotential
+from .machine_world import machine_mdp as machine_mdp
 from .machines import MachineReward as MachineReward
 from .machines import RewardMachine as RewardMachine
 from .min_form import MinForm as MinForm
@@ -41,6 +50,7 @@ from .potential import Potential as Potential
 from .programs.term import Program as Program
 from .pseudo_counts import PseudoCounts as PseudoCounts
 from .re3 import RE3 as RE3
+from .regularise import Regulariser as Regulariser
 from .rep_exp import RepExp as RepExp
 from .reward import Reward as Reward
 from .reward import RewardError as RewardError
@@ -48,6 +58,10 @@ from .reward import as_reward as as_reward
 from .ride import RIDE as RIDE
 from .ride import Impact as Impact
 from .rnd import RND as RND
+from .scalarise import Return as Return
+from .scalarise import chebyshev as chebyshev
+from .scalarise import lexicographic as lexicographic
+from .scalarise import max_min as max_min
 from .schedules import linear as linear
 from .seats import RolloutSeat as RolloutSeat
 from .seats_env import ShapedReward as ShapedReward

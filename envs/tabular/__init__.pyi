@@ -2,10 +2,15 @@
 
 from .average import best_average as best_average
 from .average import gain_bias as gain_bias
+from .average import long_run as long_run
 from .labelled import craft as craft
 from .labelled import office as office
 from .make import build as build
 from .mdp import MDP as MDP
+from .objectives import best_chebyshev as best_chebyshev
+from .objectives import best_lexicographic as best_lexicographic
+from .objectives import best_linear as best_linear
+from .objectives import best_max_min as best_max_min
 from .scene import Scene as Scene
 from .single import TabularEnv as TabularEnv
 from .soft import soft_value_iteration as soft_value_iteration
