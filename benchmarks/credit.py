@@ -35,8 +35,9 @@ from cairn.agents.training import acting
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs.batch import BatchEnv
 from cairn.envs.spaces import Tree, tree_map
-from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, ShapedBatch, Task, as_reward
+from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, Task, as_reward
 from cairn.shaping.networks import Encoder, Whitening, mlp
+from cairn.shaping.seats_env import ShapedBatch
 from cairn.shaping.stretch import Stretch
 from cairn.shaping.term import Episode, World
 
