@@ -185,13 +185,18 @@ def cheetah() -> RewardMachine:
     return RewardMachine(edges, {"far": past(0.1)})
 
 
+def there_and_away() -> RewardMachine:
+    """Take the key, then put it away: over as soon as it is gone."""
+    edges = [("seek", "key", "hold", 1.0), ("hold", "!key", "done", 2.0)]
+    return RewardMachine(edges, {"key": carrying("key")}, final=["done"])
+
+
 @pytest.mark.parametrize("world", ["grid", "mujoco"])
 def test_counterfactuals_of_deep_agents_over_facts(world: str) -> None:
     """DQN over a grid's facts and SAC over MuJoCo's: every row sampled is what the machine says of the lived step."""
     grid = world == "grid"
-    facts: Any = {"facts": ["objects", "doors"]} if grid else {}
-    envs = gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0" if grid else "cairn/HalfCheetah-v5", num_envs=4, **facts)
-    machine = door_key() if grid else cheetah()
+    envs = gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0" if grid else "cairn/HalfCheetah-v5", num_envs=4)
+    machine = there_and_away() if grid else cheetah()
     crm = CounterfactualMachine(machine)
     settings: dict[str, Any] = {"learning_starts": 400, "buffer_size": 2000, "batch_size": 8, "seed": 0}
     agent, policy = (DQN, "MultiInputPolicy") if grid else (SAC, "MlpPolicy")
@@ -206,6 +211,7 @@ def test_counterfactuals_of_deep_agents_over_facts(world: str) -> None:
     letter = machine.letters(x.next_facts)[origin]
     assert len(letter.unique()) > 1, "a walk at random shows the machine more than one letter"
     assert torch.equal(after, machine.target[before, letter]) and torch.equal(y.reward, machine.reward[before, letter])
+    assert torch.equal(y.terminated, machine.final[after]) and bool(y.terminated.any()) == grid  # no end but its own
     lived = before == crm.read(x.obs)[origin]
     assert int(lived.sum()) == 200 and torch.equal(y.reward[lived], x.reward[origin][lived])
     assert torch.equal(y.terminated[lived], x.terminated[origin][lived])
