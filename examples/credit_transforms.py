@@ -1,8 +1,9 @@
 """A step reward that is right and yet a trap: 0.1 for each step with the key in hand. PPO keeps the key and stays.
 
 Added up it pays for holding the key, not for the goal that comes after it. The same hint behind a gate, clipped, or as
-differences (Delta) cannot be earned by waiting; a gate, though, opens only where the goal is found at all. Printed are the episodes that end at the goal, and what the plain sum
-would have paid: where the second goes up and the first down, the hint has been exploited.
+differences (Delta) cannot be earned by waiting; a gate, though, opens only where the goal is found at all. Printed are
+the episodes that end at the goal, and what the plain sum would have paid: where the second goes up and the first down,
+the hint has been exploited.
 """
 
 import argparse
