@@ -1,6 +1,5 @@
 """BatchEnv: many environments that step together, their arrays being torch tensors on one device."""
 
-import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -304,12 +303,6 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int, device: to
     """
     tensor = check_action_form(space, actions, num_envs, device)
     whole = not tensor.is_floating_point()
-    if (
-        isinstance(space, spaces.Box) and tensor.numel()
-    ):  # all within the narrowest bounds: the common case, in one pass
-        lowest, highest = map(float, torch.aminmax(tensor))  # NaN spreads, and compares false
-        if -math.inf < lowest and space.low.max() <= lowest and highest <= space.high.min() and highest < math.inf:
-            return tensor.to(torch_dtype(space))
     low, high = _action_bounds(space, tensor)
     if isinstance(low, int) and tensor.numel():  # one range for all: two numbers tell, and this is the common case
         least, most = torch.aminmax(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor)
