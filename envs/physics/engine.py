@@ -241,7 +241,9 @@ class CpuEngine:
         states = self._states
         if self._columns is None:
             return states.values.copy()
-        return np.concatenate([states.time[:, None], states.values[:, self._columns]], axis=1)
+        out = np.empty((self.num_envs, 1 + len(self._columns)))
+        out[:, 0], out[:, 1:] = states.time, states.values[:, self._columns]
+        return out
 
     def load_states(self, states: NDArray[np.float64]) -> None:
         """Put in what ``states`` gave."""

@@ -37,7 +37,7 @@ def reader(data: Any, views: list[NDArray[np.float64]]) -> tuple[Callable[..., A
 def state_image(model: Any, data: Any) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
     """``image, index``: one piece of memory ``[L]`` that has the state; ``image[index]`` is all of it but the time.
 
-    None where it is not so: models with activations, equalities, mocap bodies, plugins and the like.
+    None where it is not so: models with equalities, mocap bodies, plugins and the like.
     """
     first, last = data.qpos, data.xfrc_applied
     low, size = first.ctypes.data, last.ctypes.data + last.nbytes - first.ctypes.data
