@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = exports(
         "DQNPolicy": "q_policies",
         "IPPO": "multi.ppo",
         "MADDPG": "multi.maddpg",
+        "MAMQL": "multi.mamql",
         "MAPPO": "multi.ppo",
         "PPO": "ppo",
         "ReplayBuffer": "replay",

@@ -1,0 +1,35 @@
+"""The benchmark of teams: its tables by hand, and one small cell of each kind."""
+
+from pathlib import Path
+from typing import Any
+
+from cairn.benchmarks import multi
+
+
+def test_tables_by_hand() -> None:
+    rows = [
+        {"world": "Spread", "environments": "64", "pettingzoo_per_cpu_s": str(a), "native_per_cpu_s": str(b)}
+        for a, b in ((10, 500), (20, 1000), (10, 900))
+    ]
+    assert multi.speed_table(rows).splitlines()[2] == "| Spread | 64 | 10 | 900 | 50 x |"
+    learned = [
+        {"task": "chase", "agent": "ippo", "steps": "1000", "return": str(r), "cpu_seconds": "3"} for r in (1, 2, 3, 40)
+    ]
+    row = multi.learn_table(learned).splitlines()[2]
+    assert row.startswith("| chase | ippo | 1,000 | 4 | 2.50 |"), row
+    judged = [
+        {"world": "Gems", "method": "joint", "online": "0", "updates": "9", "return": r, "expert": "4", "random": "0",
+         "correlation": "0.5", "steps": "7"}
+        for r in ("1", "3")
+    ]  # fmt: skip
+    row = multi.imitate_table(judged).splitlines()[2]
+    assert row.startswith("| Gems | joint, offline | 9 | 2 | 2.00 |") and "| 50% |" in row, row
+
+
+def test_small_cells(tmp_path: Path) -> None:
+    row: dict[str, Any] = multi.learn_cell("compromise", "teamreg", 0, 320)
+    assert row["task"] == "compromise" and len(str(row["curve"]).split()) == 10 and isinstance(row["return"], float)
+    row = multi.learn_cell("simple_spread", "mappo", 0, 64)
+    assert float(row["return"]) < 0
+    row = multi.imitate_cell("Gems", "marginal", 1, 0, updates=20, rows=400)
+    assert -1 <= float(row["correlation"]) <= 1 and float(row["expert"]) > float(row["random"]) and row["steps"] > 0
