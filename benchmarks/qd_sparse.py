@@ -36,9 +36,11 @@ SAVE_SECONDS = 120.0
 
 def measure(world: str, algorithm: str, seeds: list[int], evaluations: int, folder: Path) -> list[dict[str, object]]:
     """Run the seeds side by side; one row for each. What a kill interrupts is in ``folder`` and is gone on with."""
+    pictured = ALGORITHMS[algorithm].frames
+    kwargs = {"render_mode": "rgb_array", "pixels": 64} if pictured else {}
     env = make_vec(world, 1)
     policy = MLP(env.single_observation_space, env.single_action_space, WORLDS[world][0])
-    evaluator = Evaluator(lambda lanes: make_vec(world, lanes), policy)
+    evaluator = Evaluator(lambda lanes: make_vec(world, lanes, **kwargs), policy, frames=pictured)
     low, high = env.descriptor_bounds
     searches = [Search(algorithm, Problem(policy.size, low, high, seed=seed), areas=len(env.areas)) for seed in seeds]
     spent = _go_on(folder, seeds, searches)
@@ -52,7 +54,7 @@ def measure(world: str, algorithm: str, seeds: list[int], evaluations: int, fold
             cover = sum(s.grid.scores()["coverage"] for s in searches) / len(searches)
             line = f"{world} {algorithm}: {done:,.0f} of {evaluations:,} evaluations a seed, coverage {cover:.1%}"
             print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
-        if now - saved > SAVE_SECONDS:
+        if now - saved > SAVE_SECONDS and not pictured:  # pictures are not saved: such a cell begins anew
             saved = now
             state = {str(seed): s.state_dict() for seed, s in zip(seeds, searches)}
             write_checkpoint(folder, {"cpu": spent + time.process_time() - began}, state, replace=True)

@@ -3,7 +3,8 @@
 Each method is MAP-Elites for 1000 generations of 100 arms. Its solutions are scored in an archive of the true outcome,
 50 x 50 within 10 m: those that its own archive holds at the end ("archive"), and all that it ever evaluated ("all").
 The QD score is the sum of the cells' objectives over the largest possible one, times 100. QDHF asks for a quarter of
-1000 judgments at iterations 1, 101, 251 and 501, QDHF-Base for all of them beforehand, on random arms.
+1000 judgments at iterations 1, 101, 251 and 501, QDHF-Base for all of them beforehand, on random arms; what is learned
+beforehand has its archive's bounds from these arms too.
 
     cairn bench qdhf_arm                                # 20 seeds; goes on where it was stopped
     cairn bench qdhf_arm --seeds 2 --iterations 200 --out /tmp/pilot
@@ -71,6 +72,7 @@ def measure(method: str, noise: float, seed: int, iterations: int) -> dict[str, 
     low, high = env.descriptor_bounds
     problem = Problem(policy.size, low, high, seed=seed, limit=pi)
     judge = truth(noise, seed=seed)
+    bounds: tuple[Tensor, Tensor] | None = None
     model: DescriptorModel = TrueMeasures()
     if method.startswith("aurora"):
         model = PCA() if "pca" in method else AutoEncoder(2 * JOINTS, seed=seed)
@@ -82,10 +84,15 @@ def measure(method: str, noise: float, seed: int, iterations: int) -> dict[str, 
         if isinstance(model, TripletDescriptor):
             question(model, rows, features(rows), judge, JUDGMENTS, problem.generator)
         model.fit(features(rows))
+        points = model.encode(features(rows))
+        bounds = points.amin(0), points.amax(0)
+    elif method == "ground-truth":
+        bounds = low, high
     updates = tuple(i for i in (1, 101, 251, 501) if i <= iterations) if method.endswith(("inc", "qdhf")) else ()
     search = LearnedElites(
-        problem, features, model, updates=updates, judge=judge, judgments=JUDGMENTS, batch=BATCH, bins=BINS
-    )
+        problem, features, model, updates=updates, judge=judge, judgments=JUDGMENTS, batch=BATCH, bins=BINS,
+        bounds=bounds,
+    )  # fmt: skip
     every = Grid(low, high, BINS, genome=JOINTS)
     asking = search.asking()
     asked = next(asking)

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = exports(
         "Evaluator": "rollout",
         "Grid": "grid",
         "Ledger": "rollout",
+        "ImageDescriptor": "images",
         "LearnedElites": "feedback",
         "MLP": "policies",
         "PCA": "models",

@@ -67,6 +67,8 @@ class LearnedElites:
         batch: Genomes of an iteration.
         sigma: Standard deviation of mutation.
         bins: Cells along each measure.
+        bounds: Least and greatest points of the first archive, ``[M]`` each, where they are known beforehand; None for
+            those of the first generation. Archives after an update have bounds of their own.
 
     Attributes:
         grid: The archive; None before the first iteration is over.
@@ -76,13 +78,13 @@ class LearnedElites:
     def __init__(
         self, problem: Problem, features: Callable[[Evaluated], Tensor], model: DescriptorModel, *,
         updates: Sequence[int] = (), judge: Judge | None = None, judgments: int = 1000, batch: int = 100,
-        sigma: float = 0.1, bins: int = 50,
+        sigma: float = 0.1, bins: int = 50, bounds: tuple[Tensor, Tensor] | None = None,
     ) -> None:  # fmt: skip
         if updates and isinstance(model, TripletDescriptor) and judge is None:
             raise ValueError("a TripletDescriptor learns from judgments: say who gives them with judge=")
         self.problem, self.features, self.model = problem, features, model
         self.updates, self.judge, self.judgments = tuple(updates), judge, judgments
-        self.batch, self.sigma, self.bins = batch, sigma, bins
+        self.batch, self.sigma, self.bins, self.bounds = batch, sigma, bins, bounds
         self.grid: Grid | None = None
         self.rebuilt = 0
         self._kept: Evaluated | None = None  # the archive's elites with their true measures
@@ -103,7 +105,7 @@ class LearnedElites:
             pool = found if self._kept is None else together(self._kept, found)
             if iteration in self.updates:
                 self._update(pool)
-                self.grid = None
+                self.grid = self.bounds = None
             if self.grid is None:
                 self._rebuild(pool)
             else:
@@ -119,7 +121,7 @@ class LearnedElites:
 
     def _rebuild(self, pool: Evaluated) -> None:
         points = self.model.encode(self.features(pool))
-        low, high = points.amin(0), points.amax(0)
+        low, high = self.bounds or (points.amin(0), points.amax(0))
         grid = Grid(low, torch.maximum(high, low + 1e-6), self.bins, genome=pool.genomes.shape[1])
         self._kept = None
         self._add(grid, pool)

@@ -91,7 +91,7 @@ class AutoEncoder:
         parameters = [*self._encoder.parameters(), *self._decoder.parameters()]
         optimiser = torch.optim.Adam(parameters, lr=self.rate)
         for _ in range(self.epochs):
-            for rows in _parts(len(features), self.batch, self._generator):
+            for rows in parts(len(features), self.batch, self._generator):
                 loss = (self._decoder(self._encoder(features[rows])) - features[rows]).square().mean()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -111,7 +111,7 @@ class AutoEncoder:
         return error
 
 
-def _parts(count: int, size: int, generator: torch.Generator) -> list[Tensor]:
+def parts(count: int, size: int, generator: torch.Generator) -> list[Tensor]:
     """The numbers below ``count`` in random order, in parts of ``size``."""
     order = torch.randperm(count, generator=generator)
     return [order[at : at + size] for at in range(0, count, size)]
@@ -191,7 +191,7 @@ class TripletDescriptor:
         optimiser = torch.optim.Adam([weight], lr=self.rate)
         before, right = 0.0, []
         for epoch in range(self.epochs):
-            for part in _parts(cut, self.batch, self._generator):
+            for part in parts(cut, self.batch, self._generator):
                 loss = (self.margin - _gap(learn[part], weight)).clamp_min(0.0).mean()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -57,14 +57,14 @@ class Problem:
 class Growing:
     """Rows that are only ever added to."""
 
-    def __init__(self, width: int) -> None:
-        self._data, self._count = torch.empty(64, width), 0
+    def __init__(self, width: int, dtype: torch.dtype = torch.float32) -> None:
+        self._data, self._count = torch.empty(64, width, dtype=dtype), 0
 
     def add(self, rows: Tensor) -> None:
         """Append ``rows [P, width]``."""
         need = self._count + len(rows)
         if need > len(self._data):
-            more = torch.empty(max(need, 2 * len(self._data)), self._data.shape[1])
+            more = torch.empty(max(need, 2 * len(self._data)), self._data.shape[1], dtype=self._data.dtype)
             more[: self._count] = self.rows
             self._data = more
         self._data[self._count : need] = rows

@@ -15,6 +15,7 @@ from ..agents.config import ConfigError, run_folder
 from ..agents.pictures import Caption, Frame, captioned, write_video
 from ..agents.progress import Reporter, Silent
 from ..agents.stopping import signals
+from ..envs.areas.ids import AREA_IDS
 from ..envs.batch import BatchEnv, lane_seed
 from ..envs.bridges import make_batch
 from ..runs import CheckpointError, Run, read_checkpoint, write_checkpoint
@@ -25,8 +26,10 @@ from .policies import MLP, Constant, Policy
 from .problem import Problem
 from .rollout import Evaluator, Ledger
 from .search import Search
+from .table import ALGORITHMS
 
 ARCHIVE = "archive"
+SIDE = 64  # pixels of a picture that an autoencoder describes
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,13 @@ class Parts:
     """
 
     def __init__(self, config: SearchConfig) -> None:
+        frames = ALGORITHMS[config.algorithm].frames
+        kwargs: dict[str, Any] = {"render_mode": "rgb_array"} if frames else {}
+        if frames and config.env in {name for name, *_ in AREA_IDS}:
+            kwargs["pixels"] = SIDE
+
         def make(lanes: int) -> BatchEnv:
-            return make_batch(config.env, lanes, device=config.device, **config.env_args)
+            return make_batch(config.env, lanes, device=config.device, **{**kwargs, **config.env_args})
 
         try:
             first = make(1)
@@ -63,7 +71,7 @@ class Parts:
                 )
             areas = getattr(first.unwrapped, "areas", ())
             self.policy = _policy(config, first)
-            self.evaluator = Evaluator(make, self.policy, seed=config.seed, lanes=config.lanes)
+            self.evaluator = Evaluator(make, self.policy, seed=config.seed, frames=frames, lanes=config.lanes)
             low, high = (row.cpu() for row in bounds)
             problem = Problem(self.policy.size, low, high, seed=config.seed)
             self.search = Search(config.algorithm, problem, config.algorithm_args, bins=config.bins, areas=len(areas))
@@ -110,6 +118,7 @@ def resume(
     """Go on with a search that was stopped or killed, to the same bits as if it had not been.
 
     The results so far are gone through again without evaluating anything: the algorithm needs its own time once more.
+    Searches that look at pictures (taxons, stax) run every policy once more, for the pictures are not saved.
 
     Args:
         path: The run folder.
@@ -146,7 +155,7 @@ def _load(run: Run, parts: Parts, state: Any) -> None:
     if not isinstance(ledger, dict) or set(ledger) != names or any(type(v) is not int for v in ledger.values()):
         raise CheckpointError(f"{run.root}: the checkpoint's ledger is damaged; restore an older one")
     try:
-        parts.search.load_state_dict(state.get("search"))
+        parts.search.load_state_dict(state.get("search"), parts.evaluator)
     except ValueError as error:
         raise CheckpointError(f"{run.root}: {error}") from error
     parts.evaluator.ledger = Ledger(**ledger)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .grid import Grid
 from .problem import Problem
 from .rollout import Evaluated, Evaluator
-from .table import start
+from .table import ALGORITHMS, start
 
 _LOG = ("objective", "measures", "area", "length", "valid")
 
@@ -77,8 +77,16 @@ class Search:
         log = dict(self._log[0]) if self._log else {}
         return {"evaluations": self.evaluations, "log": log, "digest": self._digest.hexdigest()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    @property
+    def frames(self) -> bool:
+        """Whether the algorithm looks at each episode's last picture."""
+        return ALGORITHMS[self.algorithm].frames
+
+    def load_state_dict(self, state: Mapping[str, Any], evaluator: Evaluator | None = None) -> None:
         """Go through the saved results again: nothing is evaluated, and the same search comes out.
+
+        Pictures are not saved. A search that looks at them needs the evaluator that made the results, as it was at the
+        beginning; every policy is run once more, and its results are held against the saved ones.
 
         Raises:
             RuntimeError: This search has begun already.
@@ -91,6 +99,10 @@ class Search:
         log = state["log"]
         if not log:
             return
+        if self.frames and evaluator is None:
+            raise ValueError(
+                f"{self.algorithm} looks at pictures, which are not saved: give the evaluator to see them again"
+            )
         measures = len(self.problem.low)
         kinds = {"objective": torch.float32, "measures": torch.float32, "area": torch.int64, "length": torch.int64,
                  "valid": torch.bool, "sizes": torch.int64}  # fmt: skip
@@ -106,7 +118,13 @@ class Search:
                 raise self._other()
             rows = slice(at, at + size)
             at += size
-            self.tell(Evaluated(self._asked, *(log[k][rows] for k in _LOG)))
+            found = Evaluated(self._asked, *(log[k][rows] for k in _LOG))
+            if self.frames and evaluator is not None:
+                again = evaluator(self._asked)
+                if not torch.equal(again.measures.cpu(), found.measures):
+                    raise ValueError("policies that were run again came out otherwise than before: begin a new run")
+                found.frames = again.frames
+            self.tell(found)
         if self._digest.hexdigest() != state["digest"]:
             raise self._other()
 

@@ -15,6 +15,8 @@ class Entry(NamedTuple):
 
     target: str
     summary: str
+    frames: bool = False
+    """Whether it looks at each episode's last picture."""
 
 
 ALGORITHMS: dict[str, Entry] = {
@@ -26,6 +28,8 @@ ALGORITHMS: dict[str, Entry] = {
     "cma-me": Entry("pyribs:cma_me", "CMA-ME, on pyribs' archive and CMA-ES emitters"),
     "cma-ns": Entry("serene:cma_ns", "novelty search, and CMA-ES emitters where there is reward"),
     "serene": Entry("serene:serene", "novelty search, and elitist emitters where there is reward"),
+    "taxons": Entry("pictured:taxons", "novelty and surprise of the last picture, by an autoencoder", frames=True),
+    "stax": Entry("pictured:stax", "SERENE by the last picture, by an autoencoder", frames=True),
 }
 
 

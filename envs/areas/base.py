@@ -110,6 +110,26 @@ class AreaBatch(KeyedBatch):
             self._canvas.ground(self.areas, self._scenery())
         return self._canvas.draw(self._shapes(state))
 
+    def _add_frames(self, info: dict[str, Any], final: dict[str, Tensor] | None, done: Tensor | None) -> None:
+        """Draw those lanes alone that are due: with searches that want last pictures only, none for most steps."""
+        if not self._frame_every:
+            return
+        due = self._t % self._frame_every == 0
+        info["frame"], info["_frame"] = self._drawn(self._s, due), due
+        if final is not None and done is not None:
+            info["final_frame"], info["_final_frame"] = self._drawn(final, done), done
+
+    def _drawn(self, state: dict[str, Tensor], which: Tensor) -> Tensor:
+        rows = which.nonzero()[:, 0]
+        if len(rows) == self.num_envs:
+            return self._pictures(state)
+        frames = torch.zeros(1, self.pixels, self.pixels, 3, dtype=torch.uint8, device=self.device)
+        frames = frames.expand(self.num_envs, -1, -1, -1)
+        if len(rows):
+            frames = frames.clone()
+            frames[rows] = self._pictures({name: value[rows] for name, value in state.items()})
+        return frames
+
     def render(self) -> tuple[Any, ...] | None:
         """One picture for each lane, uint8 ``[H, W, 3]``."""
         return tuple(self._pictures(self._s).cpu().numpy()) if self.render_mode == "rgb_array" else None

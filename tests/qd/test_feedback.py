@@ -122,6 +122,14 @@ def test_without_updates_the_model_stays():
     elites = LearnedElites(Problem(6, -torch.ones(2), torch.ones(2)), features, model, batch=20, bins=8)
     run(elites, 5)
     assert model.version == 1 and elites.rebuilt == 1
+    bounds = torch.tensor([-9.0, -9.0]), torch.tensor([9.0, 9.0])
+    wide = LearnedElites(
+        Problem(6, -torch.ones(2), torch.ones(2)), features, model, batch=20, updates=(3,), bounds=bounds
+    )
+    run(wide, 2)
+    assert torch.equal(wide.grid.low, bounds[0]) and torch.equal(wide.grid.high, bounds[1])
+    run(wide, 3)
+    assert wide.rebuilt == 2 and wide.grid.high.max() < 9
     with pytest.raises(ValueError, match="judge="):
         LearnedElites(Problem(6, -torch.ones(2), torch.ones(2)), features, TripletDescriptor(6), updates=(1,))
     with pytest.raises(RuntimeError, match="yet"):

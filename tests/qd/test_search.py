@@ -7,14 +7,15 @@ import torch
 
 from cairn.envs.areas.make import make_vec
 from cairn.qd import ALGORITHMS, MLP, Evaluated, Evaluator, Problem, Search, run_together
+from cairn.qd.emitters import Elitist, Emitter
 from cairn.qd.evolution import novelty_search, nsga2
-from cairn.qd.serene import Elitist, Emitter
 from cairn.qd.table import find
 
 NEEDS_RIBS = {"map-elites", "cma-me", "cma-ns"}
 NAMES = [
     pytest.param(name, marks=pytest.mark.skipif(name in NEEDS_RIBS and find_spec("ribs") is None, reason="needs ribs"))
-    for name in ALGORITHMS
+    for name, entry in ALGORITHMS.items()
+    if not entry.frames
 ]
 
 
@@ -96,6 +97,8 @@ def test_options_are_checked():
     with pytest.raises(ValueError, match="int"):
         find("ns", {"population": 1.5})
     find("ns", {"sigma": 1})
+    with pytest.raises(ValueError, match="chunk"):
+        Search("serene", problem(), {"chunk": 50}).tell(plane(problem().first(100)))
     with pytest.raises(ValueError, match="at least 1"):
         Search("ns", problem(), {"population": 0})
 
