@@ -31,6 +31,10 @@ AGENTS: dict[str, Agent] = {
         "imitation.dagger:DAgger", "Cloning of an expert that is asked where the learner comes to (DAgger)."
     ),
     "iq_learn": Agent("imitation.iq_learn:IQLearn", "Inverse soft Q-learning from demonstrations; discrete actions."),
+    "gail": Agent("imitation.adversarial:GAIL", "Adversarial imitation on PPO: paid for not being told apart."),
+    "airl": Agent("imitation.adversarial:AIRL", "Adversarial inverse RL on PPO: a reward of states that may transfer."),
+    "adversarial_sac": Agent("imitation.adversarial:AdversarialSAC", "Off-policy adversarial imitation on SAC."),
+    "adversarial_td3": Agent("imitation.adversarial:AdversarialTD3", "Off-policy adversarial imitation on TD3."),
     "iq_learn_sac": Agent("imitation.iq_learn:IQLearnSAC", "The same on SAC; continuous actions."),
     "ippo": Agent("multi.ppo:IPPO", "PPO for teams: independent learners that share one network; any actions."),
     "mappo": Agent("multi.ppo:MAPPO", "PPO for teams with a critic that sees what all agents see; any actions."),

@@ -55,6 +55,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "BONUSES": "bonuses",
+        "Adversarial": "adversarial",
         "Aligned": "barfi",
         "Channel": "term",
         "Clipped": "delta",

@@ -5,8 +5,12 @@ from ..._lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "AIRL": "adversarial",
+        "AdversarialSAC": "adversarial",
+        "AdversarialTD3": "adversarial",
         "BC": "bc",
         "DAgger": "dagger",
+        "GAIL": "adversarial",
         "IQLearn": "iq_learn",
         "IQLearnSAC": "iq_learn",
         "InverseReward": "iq_learn",
