@@ -105,6 +105,7 @@ __getattr__, __dir__, __all__ = exports(
         "RewardMachine": "machines",
         "RolloutSeat": "seats",
         "SelfReward": "explors",
+        "ShapedBatch": "seats_env",
         "ShapedReplayBuffer": "seats_replay",
         "ShapedReward": "seats_env",
         "Source": "term",

@@ -26,8 +26,6 @@ from .explors import SelfReward as SelfReward
 from .gated import Gated as Gated
 from .grammar import parse as parse
 from .icm import ICM as ICM
-from .language.beacons import SubgoalBonus as SubgoalBonus
-from .language.beacons import SubgoalEnv as SubgoalEnv
 from .language.oni import ONI as ONI
 from .laws import LawBroken as LawBroken
 from .laws import check_potential as check_potential
@@ -64,6 +62,7 @@ from .scalarise import lexicographic as lexicographic
 from .scalarise import max_min as max_min
 from .schedules import linear as linear
 from .seats import RolloutSeat as RolloutSeat
+from .seats_env import ShapedBatch as ShapedBatch
 from .seats_env import ShapedReward as ShapedReward
 from .seats_replay import ShapedReplayBuffer as ShapedReplayBuffer
 from .stretch import Stretch as Stretch

@@ -46,8 +46,16 @@ class MachineEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArg
         return super().__new__(cls)
 
     def __init__(
-        self, env: gym.Env[Any, Any], machine: RewardMachine, facts: Callable[[Any], Mapping[str, Any]] | None = None
+        self,
+        env: gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any],
+        machine: RewardMachine,
+        facts: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
+        if not isinstance(env, gym.Env):
+            raise TypeError(
+                f"MachineEnv wraps a Gymnasium environment or a BatchEnv, and got {type(env).__name__}; "
+                "cairn.envs.make_batch turns a vector environment into a BatchEnv"
+            )
         gym.utils.RecordConstructorArgs.__init__(self, machine=machine, facts=facts)
         gym.Wrapper.__init__(self, env)
         self.machine, self.facts_of = machine, facts

@@ -5,8 +5,6 @@ from .ask import Giver as Giver
 from .ask import LanguageError as LanguageError
 from .ask import Question as Question
 from .ask import image as image
-from .beacons import SubgoalBonus as SubgoalBonus
-from .beacons import SubgoalEnv as SubgoalEnv
 from .budget import Budget as Budget
 from .cache import Cache as Cache
 from .captions import FactCaptions as FactCaptions
@@ -18,5 +16,3 @@ from .ladder import fenced as fenced
 from .ladder import read as read
 from .oni import ONI as ONI
 from .oracle import Oracle as Oracle
-from .subgoals import AskedPlanner as AskedPlanner
-from .subgoals import OraclePlanner as OraclePlanner
