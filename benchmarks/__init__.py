@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, str] = {
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",
     "explors": "EXPLORS and its ablations on Chain, Room and LineK, over seeds",
+    "calm": "CALM: F1 of verdicts on annotated transitions, and steps to solve by their accuracy",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
     "grid_exact": "the batch of MiniGrid beside upstream, step by step, for long: every id, 10^6 steps",
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",

@@ -3,7 +3,7 @@
     python benchmarks/beacons.py                                  # KeyCorridorS3R3; resumable
     python benchmarks/beacons.py --task MultiRoom-N4-S5-v1 --forms position object language
     python benchmarks/beacons.py --task ObstructedMaze-1Dlhb-v0
-    python benchmarks/beacons.py --plans 100 --url http://127.0.0.1:8000/v1 --model NAME  # how good a model's plans are
+    python benchmarks/beacons.py --plans 100 --url http://127.0.0.1:8000/v1 --model NAME     # how good its plans are
 
 Plans come from the oracle with its dial: a share of the subgoals names another thing in another place. Solved is as in
 ``cairn bench bonuses``: 95 of 100 fresh levels by the frozen policy (which sees the plans of those levels, made at the

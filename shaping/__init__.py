@@ -33,6 +33,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "gated": ("gated:Gated", "step rewards held back until the episode's outcome passes a threshold"),
     "min_form": ("min_form:MinForm", "step rewards whose sum over the episode is the (soft) minimum of them"),
     "oni": ("language.oni:ONI", "a language model's labels of what happens, asked for while training runs"),
+    "calm": ("language.calm:CALM", "a bonus where a language model says that an option's subgoal is reached, in order"),
     "subgoal_bonus": (
         "language.beacons:SubgoalBonus",
         "a bonus for reaching the subgoals of a plan, as in Words as Beacons",
@@ -57,6 +58,7 @@ __getattr__, __dir__, __all__ = exports(
         "BONUSES": "bonuses",
         "Adversarial": "adversarial",
         "Aligned": "barfi",
+        "CALM": "language.calm",
         "Channel": "term",
         "Clipped": "delta",
         "Count": "counts",
