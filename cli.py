@@ -1,4 +1,4 @@
-"""The commands: ``cairn train``, ``resume``, ``eval``, ``play``, ``qd``, ``collect``, ``envs``, ``bench``, ``demo``.
+"""The commands ``train``, ``resume``, ``eval``, ``play``, ``qd``, ``design``, ``collect``, ``envs``, ``bench``, ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.
@@ -18,11 +18,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from .agents.config import ConfigError, Steps, TrainConfig, check
+from .agents.design_config import DesignConfig, check_design
 from .qd.config import SearchConfig, is_search
 from .qd.config import check as check_search
 from .runs import CheckpointError, Run, RunBusy
 
 if TYPE_CHECKING:
+    from .agents.designing import Roles
     from .agents.training import Outcome
     from .qd.running import Outcome as Found
 
@@ -89,6 +91,53 @@ def qd(config: Annotated[SearchConfig, arg(name="")]) -> int:
     from .qd import running
 
     return _found(running.search(config, report=reporter("evaluations")))
+
+
+def design(config: Annotated[DesignConfig, arg(name="")]) -> int:
+    """Have a language model write reward programs, train agents on them, and keep the best.
+
+    Every program is compiled by Cairn and runs in a jail; it is tried on recorded episodes before any agent is
+    trained on it. The folder holds the best program, a report of every candidate, and a record with which a
+    search that was stopped goes on: run the same command again.
+
+    For instance:
+      cairn design cairn/MiniGrid-Empty-8x8-v0 --task "go to the goal" --server URL --model NAME
+      cd runs/design-MiniGrid-Empty-8x8-v0
+      cairn train cairn/MiniGrid-Empty-8x8-v0 --reward 'task + program("best")'
+    """
+    check_design(config)  # before torch is imported
+    from .agents.designing import design as search
+
+    found, folder = search(config, _roles(config))
+    if found.best is None:
+        print("no candidate could be trained; the report says why", file=sys.stderr)
+        return 1
+    written = 'program("best", combine="sign")' if config.search == "auto-mc" else 'program("best")'
+    expression = f"task + {written}" if config.with_task else written
+    if found.final:
+        print("trained anew: " + ", ".join(f"{score:.4g}" for score in found.final))
+    facts = " --env-args " + " ".join(f"{k}={json_module.dumps(v)}" for k, v in config.env_args.items())
+    facts = facts if config.env_args else ""
+    print(f"use it: cd {folder} && cairn train {config.env}{facts} --reward '{expression}'")
+    return 0
+
+
+def _roles(config: DesignConfig) -> "Roles":
+    from .agents.designing import Asked, Roles
+
+    if config.stand_in:
+        from .benchmarks import scripted
+
+        return Roles(scripted.Designer(config.seed), scripted.Critic(), scripted.Analyser())
+    from .shaping.language import Client
+    from .shaping.language.search import prompts
+
+    client = Client(config.server or "", config.model or "", key_env=config.key_env)
+    asked = [
+        Asked(client, prompts.VERSION.replace("@", f"/{role}@"), temperature)
+        for role, temperature in (("designer", 1.0), ("critic", 0.0), ("analyser", 0.0))
+    ]
+    return Roles(*asked)
 
 
 def resume(run: RunFolder, /, steps: Annotated[Steps | None, arg(metavar="STEPS")] = None) -> int:
@@ -342,6 +391,7 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "qd": qd,
+    "design": design,
     "resume": resume,
     "eval": evaluate,
     "play": play,

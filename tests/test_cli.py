@@ -68,6 +68,13 @@ def test_help_explains_every_option(command: str, capsys: pytest.CaptureFixture[
         (["train", "CartPole-v1", "--stop-success", "0.95"], "does not tell success"),
         (["train", EMPTY, "--device", "gpu"], "cpu, cuda"),
         (["train", EMPTY, "--run", "."], "cairn resume"),
+        (["design", EMPTY, "--task", "go", "--stand-in", "--server", "http://x"], "not both"),
+        (["design", EMPTY, "--task", "go"], "who writes the rewards"),
+        (["design", EMPTY, "--task", " ", "--stand-in"], "in a sentence"),
+        (["design", EMPTY, "--task", "go", "--server", "http://x"], "--model"),
+        (["design", EMPTY, "--task", "go", "--stand-in", "--gate", "75"], "between 0 and 1"),
+        (["design", EMPTY, "--task", "go", "--stand-in", "--agent-args", "learning_rat=1"], "did you mean"),
+        (["design", "cairn/MiniGrid-Empty-5x6-v0", "--task", "go", "--stand-in"], "did you mean 'cairn/"),
         (["resume", "no-run"], "no-run"),
         (["eval", "no-run"], "no-run"),
         (["play", "no-run"], "no-run"),
@@ -95,7 +102,9 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
     from cairn.benchmarks import BENCHMARKS
 
     folder = Path(__file__).parents[1] / "benchmarks"
-    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "tables", "render_readme"} == set(BENCHMARKS)
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "tables", "render_readme", "scripted"} == set(
+        BENCHMARKS
+    )
     assert main(["bench"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in BENCHMARKS)

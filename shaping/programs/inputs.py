@@ -45,7 +45,7 @@ class Input:
 MEANINGS = {
     "position": "(x, y) of the agent's cell, from the top left",
     "direction": "where the agent looks: 0 right, 1 down, 2 left, 3 up",
-    "carrying": "(kind, colour) of what the agent carries; kind 5 is a key, 6 a ball, 7 a box, 1 nothing",
+    "carrying": "(kind, colour) of what the agent carries; kind 5 is a key, 6 a ball, 7 a box; -1 nothing",
     "objects": "[kind, colour] -> (x, y) of the first door, key, ball, box, goal of each colour; -1 for none",
     "doors": "state of the first door of each colour: 0 open, 1 closed, 2 locked, -1 none",
     "room": "number of the room the agent stands in, -1 in a doorway",

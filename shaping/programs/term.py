@@ -59,6 +59,10 @@ class Program(Pure):
         bound: Largest size of a reward; what is larger is a fault, as is what is not finite.
         faults: "raise" stops the run at a fault (nothing is trained on it); "zero" pays 0 for such rows and counts them
             in ``reward/<name>/faults``.
+        combine: "sum" takes the reward as the program returns it; "sign" takes the components ``sparse`` and ``dense``
+            alone, as ``sign(sparse) + 0.1 * sign(dense)``: whatever the program's scales, progress is worth a tenth of
+            an achievement (Li et al., "Auto MC-Reward: Automated Dense Reward Design with Large Language Models for
+            Minecraft", 2024, section 3.2).
 
     Raises:
         ValueError: A setting is none.
@@ -72,7 +76,7 @@ class Program(Pure):
 
     def __init__(
         self, program: str, name: str = "", timeout: float = 10.0, require: str = "process", bound: float = 1e4,
-        faults: str = "raise",
+        faults: str = "raise", combine: str = "sum",
     ) -> None:  # fmt: skip
         if not isinstance(program, str):
             raise TypeError(f"a reward program is text, and not {type(program).__name__}")
@@ -81,20 +85,25 @@ class Program(Pure):
             raise ValueError(f"Program(name={name!r}): letters, digits, _ and - alone, at most 64")
         if require not in ("process", "kernel") or faults not in ("raise", "zero"):
             raise ValueError("Program: require is 'process' or 'kernel', and faults 'raise' or 'zero'")
+        if combine not in ("sum", "sign"):
+            raise ValueError("Program: combine is 'sum' or 'sign'")
         if not (timeout > 0 and bound > 0):
             raise ValueError(f"Program(timeout={timeout}, bound={bound}): both are above 0")
         self.source = "" if named else program
         self.called = name or (program if named else "program")
         self.timeout, self.require, self.bound, self.faults = float(timeout), require, float(bound), faults
+        self.combine = combine
         self._compiled = _Compiled()
 
     @classmethod
-    def in_process(cls, program: str, name: str = "", bound: float = 1e4, faults: str = "raise") -> "Program":
+    def in_process(
+        cls, program: str, name: str = "", bound: float = 1e4, faults: str = "raise", combine: str = "sum"
+    ) -> "Program":
         """The same without a jail, for programs that you wrote or read: on the batch's device, and differentiable.
 
         It cannot be asked for in text, so that no file turns the jail off: pass it again as ``reward=`` to resume.
         """
-        term = cls(program, name, bound=bound, faults=faults)
+        term = cls(program, name, bound=bound, faults=faults, combine=combine)
         term._jailed = False
         return term
 
@@ -108,7 +117,7 @@ class Program(Pure):
         """``program("name", ...)``; the program itself is in the state. None without a jail."""
         if not self._jailed:
             return None
-        plain = {"timeout": 10.0, "require": "process", "bound": 1e4, "faults": "raise"}
+        plain = {"timeout": 10.0, "require": "process", "bound": 1e4, "faults": "raise", "combine": "sum"}
         given = [(key, getattr(self, key)) for key, default in plain.items() if getattr(self, key) != default]
         settings = "".join(f', {k}="{v}"' if isinstance(v, str) else f", {k}={v!r}" for k, v in given)
         return f'program("{self.called}"{settings})'
@@ -146,6 +155,13 @@ class Program(Pure):
             else:
                 held.runner = InProcess(self.source, inputs)
             held.made_for, held.behaviour, held.sums = made_for, None, None
+            lacking = [n for n in ("sparse", "dense") if self.combine == "sign" and n not in held.runner.names]
+            if lacking:
+                held.runner = None
+                raise ProgramError(
+                    "types",
+                    f"combined by sign, a program returns parts called 'sparse' and 'dense': {lacking[0]!r} is missing",
+                )
         return held.runner.names
 
     def check(self, x: Stretch) -> Behaviour:
@@ -187,6 +203,8 @@ class Program(Pure):
             value, parts = held.runner(gather(x, held.runner.reads))
         except (BehaviourError, JailError) as error:
             raise RewardError(f"the program {self.called!r} is not trained on: {error}") from error
+        if self.combine == "sign":
+            value = self._signs(parts)
         everything = torch.cat([value[None], parts])
         good = (torch.isfinite(everything) & (everything.abs() <= self.bound)).all(0) | ~valid
         if self.faults == "raise":
@@ -196,6 +214,28 @@ class Program(Pure):
             value = torch.where(good, value, 0.0)
         self._count(parts, valid & good, valid & ~good)
         return value.reshape(x.shape)
+
+    def _signs(self, parts: Tensor) -> Tensor:
+        assert self._compiled.runner is not None
+        names = self._compiled.runner.names
+        return torch.sign(parts[names.index("sparse")]) + 0.1 * torch.sign(parts[names.index("dense")])
+
+    def components(self, x: Stretch) -> dict[str, Tensor]:
+        """Each component of each row, as ``score`` gives the reward. Nothing is checked or counted.
+
+        Raises:
+            ProgramError: The text is no program.
+            JailError: Its worker failed.
+        """
+        names = self.compile(inputs_of(x))
+        assert self._compiled.runner is not None
+        _, parts = self._compiled.runner(gather(x, self._compiled.runner.reads))
+        return {name: part.reshape(x.shape) for name, part in zip(names, parts)}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs that it takes; none before it is compiled."""
+        return self._compiled.runner.reads if self._compiled.runner is not None else ()
 
     def _fault(self, x: Stretch, value: Tensor, good: Tensor) -> None:
         row = int((~good).nonzero()[0, 0])
