@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from ..shaping.language.ask import Giver, Question
 from ..shaping.language.search import (
     Candidate,
     Designer,
