@@ -1,4 +1,4 @@
-"""The commands ``train``, ``resume``, ``eval``, ``play``, ``qd``, ``design``, ``collect``, ``envs``, ``bench``, ``demo``.
+"""``train``, ``resume``, ``eval``, ``play``, ``qd``, ``design``, ``collect``, ``envs``, ``bench``, ``demo``.
 
 Torch is imported by the commands that need it, when they run: help, the list of environments and the complaint
 about a misspelt id come at once.

@@ -5,6 +5,7 @@ from .dqn import DQN as DQN
 from .multi.coordination import CoachReg as CoachReg
 from .multi.coordination import TeamReg as TeamReg
 from .multi.maddpg import MADDPG as MADDPG
+from .multi.mamql import MAMQL as MAMQL
 from .multi.ppo import IPPO as IPPO
 from .multi.ppo import MAPPO as MAPPO
 from .policies import ActorCriticPolicy as ActorCriticPolicy

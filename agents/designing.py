@@ -93,7 +93,7 @@ def design(
 
 
 def _search(config: DesignConfig, shop: Workshop, roles: Roles, feedback: Callable[[Candidate], str] | None) -> Found:
-    common = {"rounds": config.rounds, "final_seeds": config.final_seeds, "seed": config.seed}
+    common: dict[str, Any] = {"rounds": config.rounds, "final_seeds": config.final_seeds, "seed": config.seed}
     if config.search == "text2reward":
         return text2reward(shop, roles.designer, feedback=feedback, **common)
     if config.search == "auto-mc":

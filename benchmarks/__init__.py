@@ -17,7 +17,6 @@ BENCHMARKS: dict[str, str] = {
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
     "multi": "many agents: agent-steps per second beside PettingZoo's loop, and returns of teams over seeds",
-    "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",
     "office": "QL, CRM and HRM on Office world's four tasks, with and without shaping by the machine's values",
     "offpolicy": "DQN, SAC and TD3 beside Stable-Baselines3: return over seeds, steps per second",
     "oni": "ONI: training rate with labels arriving, replay, a dying server, steps to solve by label accuracy",

@@ -5,6 +5,7 @@ from .descriptors import signature as signature
 from .feedback import LearnedElites as LearnedElites
 from .feedback import truth as truth
 from .grid import Grid as Grid
+from .images import ImageDescriptor as ImageDescriptor
 from .models import PCA as PCA
 from .models import AutoEncoder as AutoEncoder
 from .models import DescriptorModel as DescriptorModel

@@ -1,5 +1,6 @@
 # For type checkers; made by benchmarks/render_stubs.py from the table in __init__.py: change it there.
 
+from .adversarial import Adversarial as Adversarial
 from .advice import DynamicPotential as DynamicPotential
 from .advice import LookAhead as LookAhead
 from .advice import LookBack as LookBack
@@ -26,6 +27,9 @@ from .explors import SelfReward as SelfReward
 from .gated import Gated as Gated
 from .grammar import parse as parse
 from .icm import ICM as ICM
+from .language.beacons import SubgoalBonus as SubgoalBonus
+from .language.beacons import SubgoalEnv as SubgoalEnv
+from .language.calm import CALM as CALM
 from .language.oni import ONI as ONI
 from .laws import LawBroken as LawBroken
 from .laws import check_potential as check_potential

@@ -1,5 +1,9 @@
 # For type checkers; made by benchmarks/render_stubs.py from the table in __init__.py: change it there.
 
+from .adversarial import AIRL as AIRL
+from .adversarial import GAIL as GAIL
+from .adversarial import AdversarialSAC as AdversarialSAC
+from .adversarial import AdversarialTD3 as AdversarialTD3
 from .bc import BC as BC
 from .dagger import DAgger as DAgger
 from .iq_learn import InverseReward as InverseReward
