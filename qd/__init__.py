@@ -26,7 +26,6 @@ __getattr__, __dir__, __all__ = exports(
         "as_emitter": "pyribs",
         "load_grid": "running",
         "load_policies": "running",
-        "novelty": "novelty",
         "run_together": "search",
         "signature": "descriptors",
         "truth": "feedback",

@@ -10,7 +10,6 @@ from .models import PCA as PCA
 from .models import AutoEncoder as AutoEncoder
 from .models import DescriptorModel as DescriptorModel
 from .models import TripletDescriptor as TripletDescriptor
-from .novelty import novelty as novelty
 from .policies import MLP as MLP
 from .policies import Constant as Constant
 from .problem import Problem as Problem
