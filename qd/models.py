@@ -133,7 +133,7 @@ class TripletDescriptor:
     """A linear map learned from judgments of similarity: which of two is more like a third.
 
     Each judgment costs ``max(0, margin - (|z_r - z_far|^2 - |z_r - z_near|^2))``. The newest quarter of the judgments
-    is held out; learning stops when the share of these that it gets right, over ten epochs, falls.
+    is held out; learning stops when the mean share of these that it gets right in ten epochs falls.
 
     Source: Ding et al., "Quality Diversity through Human Feedback" (ICML 2024), with its settings; each fit begins with
     new weights, as its code does (the paper speaks of fine-tuning).
@@ -189,7 +189,7 @@ class TripletDescriptor:
         learn, held = rows[:cut], rows[cut:]
         weight = self._fresh().requires_grad_()
         optimiser = torch.optim.Adam([weight], lr=self.rate)
-        before, right = 0.0, []
+        right: list[float] = []
         for epoch in range(self.epochs):
             for part in parts(cut, self.batch, self._generator):
                 loss = (self.margin - _gap(learn[part], weight)).clamp_min(0.0).mean()
@@ -197,11 +197,8 @@ class TripletDescriptor:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             right.append(float((_gap(held, weight.detach()) > 0).float().mean()))
-            if epoch % 10 == 9:
-                now = sum(right[-10:]) / 10
-                if now < before:
-                    break
-                before = now
+            if epoch > 10 and sum(right[-10:]) < sum(right[-11:-1]):
+                break
         self.weight, self.accuracy, self.version = weight.detach(), right[-1], self.version + 1
 
     def encode(self, features: Tensor) -> Tensor:
