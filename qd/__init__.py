@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = exports(
         "PCA": "models",
         "Problem": "problem",
         "Search": "search",
+        "SeedGenomes": "seeds",
         "Trajectories": "rollout",
         "TripletDescriptor": "models",
         "SearchConfig": "config",

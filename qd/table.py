@@ -28,6 +28,8 @@ ALGORITHMS: dict[str, Entry] = {
     "cma-me": Entry("pyribs:cma_me", "CMA-ME, on pyribs' archive and CMA-ES emitters"),
     "cma-ns": Entry("serene:cma_ns", "novelty search, and CMA-ES emitters where there is reward"),
     "serene": Entry("serene:serene", "novelty search, and elitist emitters where there is reward"),
+    "ga": Entry("seeds:ga", "a genetic algorithm whose genomes are lists of seeds"),
+    "ga-ns": Entry("seeds:ga_ns", "the same, selecting by novelty"),
     "taxons": Entry("pictured:taxons", "novelty and surprise of the last picture, by an autoencoder", frames=True),
     "stax": Entry("pictured:stax", "SERENE by the last picture, by an autoencoder", frames=True),
 }
