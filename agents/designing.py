@@ -20,6 +20,7 @@ from ..shaping.language.search import (
 )
 from ..shaping.language.search.evolution import StartError
 from ..shaping.language.search.prompts import seen_of
+from ..shaping.language.search.workshop import NobodyError
 from .config import ConfigError
 from .design import SideBySide
 from .design_config import DesignConfig, check_design, train_config
@@ -51,7 +52,8 @@ def design(
         What was found, and the folder: ``report.html``, ``rewards/best.py``, ``search.jsonl`` (the record).
 
     Raises:
-        ConfigError: The config cannot be run, or the folder holds the record of another search.
+        ConfigError: The config cannot be run, the designer does not answer, or the folder holds the record of another
+            search.
     """
     check_design(config)
     probe = _build(train_config(config, config.env), config.num_envs)  # settings that PPO does not take are told here
@@ -85,7 +87,7 @@ def design(
     try:
         shop.journal.remember("settings", settings, lambda: settings)
         found = _search(config, shop, roles, feedback)
-    except (JournalError, StartError) as error:
+    except (JournalError, NobodyError, StartError) as error:
         raise ConfigError(str(error)) from error
     if found.best is not None:
         say(f"best: {found.best.name}, score {found.best.score:.4g}; {folder / 'rewards' / 'best.py'}")

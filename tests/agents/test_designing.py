@@ -13,8 +13,9 @@ from cairn.agents.config import ConfigError
 from cairn.agents.design_config import DesignConfig
 from cairn.agents.designing import Asked, Roles, design
 from cairn.benchmarks.scripted import Analyser, Critic, Designer
+from cairn.benchmarks.standin import Standin
 from cairn.cli import main
-from cairn.shaping.language import Answer, Question
+from cairn.shaping.language import Answer, Client, Question
 
 DOOR = "cairn/MiniGrid-DoorKey-5x5-v0"
 TINY: dict[str, Any] = {
@@ -107,3 +108,35 @@ def test_the_critic_of_the_stand_in_is_heard(tmp_path: Path) -> None:
     config = DesignConfig(**TINY, search="auto-mc", run=str(tmp_path))
     found, _ = design(config, Roles(Designer(0), Critic(), Analyser()), say=quiet)
     assert "critic" in [c.outcome for c in found.candidates]
+
+
+class FromDesigner:
+    """A giver, for the server, that lets a designer write."""
+
+    def __init__(self, seed: int) -> None:
+        self.designer = Designer(seed)
+
+    def ask(self, question: Question) -> Answer:
+        return Answer(tuple(self.designer.propose(question.messages[-1]["content"], question.n)))
+
+
+def test_over_http_with_faults_it_is_the_same_search(tmp_path: Path) -> None:
+    """A real server, which is overloaded once and breaks once: the client asks again, and nothing is lost."""
+    with Standin(FromDesigner(0), faults={0: "429", 2: "500"}.get) as server:
+        client = Client(server.url, "standin", key_env=None, retries=4, seed=0)
+        config = DesignConfig(**TINY, run=str(tmp_path / "http"))
+        over, _ = design(config, Roles(Asked(client, "reward-design@1", say=quiet)), say=quiet)
+    here, _ = design(replace(config, run=str(tmp_path / "here")), Roles(Designer(0)), say=quiet)
+    assert [c.to_json()["program"] for c in over.candidates] == [c.to_json()["program"] for c in here.candidates]
+    assert [(c.name, c.outcome, c.score) for c in over.candidates] == [
+        (c.name, c.outcome, c.score) for c in here.candidates
+    ]
+    assert len(server.requests) >= 4  # two rounds, and each asked again
+
+
+def test_a_dead_server_is_one_line(tmp_path: Path) -> None:
+    said: list[str] = []
+    client = Client("http://127.0.0.1:9", "none", key_env=None, retries=0, timeout=1.0, deadline=2.0)
+    with pytest.raises(ConfigError, match="gave no answer"):
+        design(DesignConfig(**TINY, run=str(tmp_path)), Roles(Asked(client, "design@1", say=said.append)), say=quiet)
+    assert "0 of 2 answers are usable: error" in said[0]

@@ -27,6 +27,10 @@ from .recorded import Recorded
 MOST_EPISODES = 512  # that the gate looks at; of more, the newest
 
 
+class NobodyError(RuntimeError):
+    """The designer does not answer."""
+
+
 @dataclass
 class Workshop:
     """The tools that the searches share.
@@ -83,10 +87,20 @@ class Workshop:
         return prompts.opening(self.task, self.env, self.shown, seen, self.with_task, self.signs)
 
     def ask(self, designer: Designer, prompt: str, n: int, role: str = "designer") -> list[str]:
-        """Ask for n answers, or take them from the record."""
-        key = [prompts.VERSION, role, prompt, n]
-        answers = self.journal.remember("answers", key, lambda: [str(a) for a in designer.propose(prompt, n)][:n])
-        return [str(a) for a in answers]
+        """Ask for n answers, or take them from the record.
+
+        Raises:
+            NobodyError: The designer gave none. That is not written down, so that a resumed search asks again.
+        """
+
+        def make() -> list[str]:
+            answers = [str(a) for a in designer.propose(prompt, n)][:n]
+            if not answers and role == "designer":
+                raise NobodyError("the designer gave no answer at all (no server, no money, a refusal): the search stops "
+                                  "here, and goes on from its record when it is started again")  # fmt: skip
+            return answers
+
+        return [str(a) for a in self.journal.remember("answers", [prompts.VERSION, role, prompt, n], make)]
 
     def hear(self, feedback: Callable[[Candidate], str], candidate: Candidate) -> str:
         """A person's words on a candidate, or those of the record."""

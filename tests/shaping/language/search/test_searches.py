@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cairn.shaping.language.search import JournalError, Recorded, Trial, Workshop, auto_mc, eureka, text2reward
+from cairn.shaping.language.search.workshop import NobodyError
 
 from . import made
 from .made import Scores, Script, answer, program
@@ -81,8 +82,16 @@ def test_of_equals_the_newest_is_built_on() -> None:
 
 
 def test_more_answers_than_asked_for_and_fewer() -> None:
-    found = eureka(shop(), Script([answer(p) for p in P[:4]], []), samples=2, rounds=2)
-    assert [c.name for c in found.candidates] == ["r1c1", "r1c2"]
+    found = eureka(shop(), Script([answer(p) for p in P[:4]], [answer(P[5])]), samples=2, rounds=2)
+    assert [c.name for c in found.candidates] == ["r1c1", "r1c2", "r2c1"]
+
+
+def test_a_designer_that_falls_silent_stops_the_search_and_is_asked_again(tmp_path: Path) -> None:
+    with pytest.raises(NobodyError, match="started again"):
+        eureka(shop(tmp_path), Script([answer(P[0])], []), samples=1, rounds=2)
+    script = Script([answer(P[3])])
+    assert eureka(shop(tmp_path), script, samples=1, rounds=2).scores == pytest.approx([0.1, 0.4])
+    assert len(script.prompts) == 1
 
 
 def test_the_best_is_trained_anew_with_other_seeds() -> None:
