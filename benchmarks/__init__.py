@@ -10,6 +10,7 @@ BENCHMARKS: dict[str, str] = {
     "beacons": "Words as Beacons: steps to solve by subgoal accuracy and form; how good a model's plans are",
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",
+    "design_search": "reward programs searched for: with and without reflection, gate, critic and analyser",
     "explors": "EXPLORS and its ablations on Chain, Room and LineK, over seeds",
     "calm": "CALM: F1 of verdicts on annotated transitions, and steps to solve by their accuracy",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",

@@ -92,8 +92,8 @@ class Designer:
                 parts.append(Part(f"{name}_is", 0.3, value, draw.randrange(3, 10), change=not self.mistakes))
         if self.mistakes:
             parts.append(Part("alive", 0.05, "where(next_success, 1.0, 1.0)"))
-        if any(name == "position" for name, _, _ in _INPUT.findall(prompt)) and not parts:
-            parts.append(Part("goes", 0.1, "sum(next_position, dim=-1)", change=True))
+        elif any(name == "position" for name, _, _ in _INPUT.findall(prompt)):
+            parts = [Part("goes", 0.1, "sum(next_position, dim=-1)", change=True)]
         return parts
 
     def _read(self, program: str) -> list[Part]:

@@ -96,8 +96,10 @@ class Workshop:
         def make() -> list[str]:
             answers = [str(a) for a in designer.propose(prompt, n)][:n]
             if not answers and role == "designer":
-                raise NobodyError("the designer gave no answer at all (no server, no money, a refusal): the search stops "
-                                  "here, and goes on from its record when it is started again")  # fmt: skip
+                raise NobodyError(
+                    "the designer gave no answer at all (no server, no money, a refusal): the search stops here, and "
+                    "goes on from its record when it is started again"
+                )
             return answers
 
         return [str(a) for a in self.journal.remember("answers", [prompts.VERSION, role, prompt, n], make)]
