@@ -31,6 +31,9 @@ AGENTS: dict[str, Agent] = {
         "imitation.dagger:DAgger", "Cloning of an expert that is asked where the learner comes to (DAgger)."
     ),
     "iq_learn": Agent("imitation.iq_learn:IQLearn", "Inverse soft Q-learning from demonstrations; discrete actions."),
+    "demo_ppo": Agent(
+        "imitation.beside:DemoPPO", "PPO beside demonstrations: cloning before or beside, learned balance."
+    ),
     "gail": Agent("imitation.adversarial:GAIL", "Adversarial imitation on PPO: paid for not being told apart."),
     "airl": Agent("imitation.adversarial:AIRL", "Adversarial inverse RL on PPO: a reward of states that may transfer."),
     "adversarial_sac": Agent("imitation.adversarial:AdversarialSAC", "Off-policy adversarial imitation on SAC."),

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = exports(
         "AdversarialTD3": "adversarial",
         "BC": "bc",
         "DAgger": "dagger",
+        "DemoPPO": "beside",
         "GAIL": "adversarial",
         "IQLearn": "iq_learn",
         "IQLearnSAC": "iq_learn",
