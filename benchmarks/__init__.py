@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, str] = {
     "calm": "CALM: F1 of verdicts on annotated transitions, and steps to solve by their accuracy",
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
     "grid_exact": "the batch of MiniGrid beside upstream, step by step, for long: every id, 10^6 steps",
+    "imitation": "IQ-Learn from one demonstration, adversarial imitation less its penalty, trajectories beside PPO",
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
     "multi": "many agents: agent-steps per second beside PettingZoo's loop, and returns of teams over seeds",

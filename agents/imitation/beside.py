@@ -214,4 +214,5 @@ class DemoPPO(Imitator, PPO):
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of two flat vectors; 0 where one is 0."""
-    return (a @ b) / (a.norm() * b.norm()).clamp(min=1e-12)
+    out: Tensor = (a @ b) / (a.norm() * b.norm()).clamp(min=1e-12)
+    return out

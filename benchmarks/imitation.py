@@ -1,0 +1,225 @@
+"""Imitation: IQ-Learn from one demonstration, off-policy adversarial imitation without its penalty, PPO beside two.
+
+    python benchmarks/imitation.py iq               # CartPole, one demonstration: cloning and IQ-Learn, five seeds
+    python benchmarks/imitation.py adversarial      # with and without the gradient penalty, five seeds
+    python benchmarks/imitation.py demos            # PPO alone and beside 2, 10, 100 trajectories of three qualities
+    python benchmarks/imitation.py --table          # only print the tables anew
+
+Each goes on where it was when started again: a cell is one setting and seed. Returns and success are of the frozen
+policy on fresh episodes, at the end and as the mean over the run's trials (a measure of how soon). Demonstrations of
+"adversarial" are of the scripted controller (Pendulum) or of SAC trained here for ``--expert-steps`` and kept in the
+results' folder. Those of "demos" are shortest solutions; "middle" and "low" ones begin with so many random steps that
+half, or most, of the episode's time is gone.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+import cairn  # noqa: F401  (registers the ids)
+from cairn.agents import PPO, SAC
+from cairn.agents.data import Demonstrations, collect
+from cairn.agents.data.collecting import Actor
+from cairn.agents.data.controllers import CONTROLLERS, scripted
+from cairn.agents.evaluation import evaluate_batch, fresh_seed
+from cairn.agents.imitation import BC, AdversarialSAC, DemoPPO, IQLearn
+from cairn.agents.training import acting
+from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
+from cairn.envs import BatchEnv, make_batch
+from cairn.envs.grid.engine import GridBatch
+from cairn.envs.grid.planner import shortest_plans
+
+KEYS = ["part", "task", "setting", "seed", "steps"]
+IQ: dict[str, dict[str, Any]] = {
+    "bc": {},
+    "iq_offline": {"online": False},
+    "iq_online": {"online": True, "values": "expert"},
+    "iq_online_all": {"online": True, "values": "all"},
+}
+ADVERSARIAL: dict[str, dict[str, Any]] = {
+    "penalty": {"penalty": 10.0},
+    "none": {"penalty": 0.0},
+    "penalty_spectral": {"penalty": 10.0, "spectral": True},
+    "spectral": {"penalty": 0.0, "spectral": True},
+    "purple": {"penalty": 10.0, "purple": True},
+}
+BESIDE: dict[str, dict[str, Any]] = {
+    "pretrain": {"pretrain": 3000},
+    "beside": {"beside": 5},
+    "fixed_balance": {"balance": 0.3},
+    "learned_balance": {"balance": "learned"},
+}
+GRIDS = (
+    "cairn/MiniGrid-MultiRoom-N7-S8-v0",
+    "cairn/MiniGrid-ObstructedMaze-1Dlhb-v0",
+    "cairn/MiniGrid-KeyCorridorS3R3-v0",
+    "cairn/MiniGrid-MultiRoom-N6-v0",
+)
+
+
+def run(model: Any, test: BatchEnv, steps: int, trials: int, episodes: int) -> dict[str, float]:
+    """Train in so many parts with a trial after each: the last trial, the mean of all, CPU seconds."""
+    began, seen = time.process_time(), []
+    for k in range(trials):
+        part = steps * (k + 1) // trials - steps * k // trials
+        model.learn(part, reset_num_timesteps=k == 0)
+        trial = evaluate_batch(acting(model, False), test, episodes, fresh_seed(k, "imitation"))
+        seen.append((trial.return_mean, trial.success or 0.0))
+    mean = [sum(column) / trials for column in zip(*seen)]
+    return {
+        "return": round(seen[-1][0], 4), "success": seen[-1][1], "return_mean": round(mean[0], 4),
+        "success_mean": round(mean[1], 4), "cpu_seconds": round(time.process_time() - began, 1),
+    }  # fmt: skip
+
+
+# ---- one demonstration -------------------------------------------------------------------------------------
+
+
+def iq(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
+    """Cloning or IQ-Learn from the controller's first episode; a step of cloning is a minibatch."""
+    demos = collect(scripted(task), make_batch(task, 1), 1, seed=seed)
+    test = make_batch(task, 20)
+    if setting == "bc":
+        return run(BC("MlpPolicy", task, demos, batch_size=32, seed=seed), test, 32 * steps, args.trials, 20)
+    common: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 32, "train_freq": 1, "seed": seed}
+    model = IQLearn("MlpPolicy", make_batch(task, 1), demos, **common, **IQ[setting])
+    return run(model, test, steps, args.trials, 20)
+
+
+# ---- off-policy, with and without the penalty ---------------------------------------------------------------
+
+
+def expert_of(task: str, args: argparse.Namespace) -> Demonstrations:
+    """Four demonstrations, made once."""
+    folder = RESULTS / "imitation" / f"{task.split('/')[-1]}-{args.expert_steps}"
+    if folder.exists():
+        return Demonstrations.load(folder)
+    if task in CONTROLLERS:
+        actor: Actor = scripted(task)
+    else:
+        model = SAC("MlpPolicy", make_batch(task, 4), seed=0)
+        model.learn(args.expert_steps)
+        act = acting(model, True)
+        actor = lambda obs, info: act(obs)  # noqa: E731
+    demos = collect(actor, make_batch(task, 4), 4, seed=0)
+    demos.save(folder)
+    return demos
+
+
+def adversarial(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
+    """Adversarial imitation on SAC."""
+    model = AdversarialSAC("MlpPolicy", make_batch(task, 4), expert_of(task, args), ADVERSARIAL[setting], seed=seed)
+    return run(model, make_batch(task, 10), steps, args.trials, 10)
+
+
+# ---- PPO beside demonstrations ------------------------------------------------------------------------------
+
+
+def late_solver(env: GridBatch, wasted: int) -> Actor:
+    """Random for ``wasted`` steps, then the shortest solution from there."""
+    plans: list[list[int]] = []
+    t = 0
+
+    def act(obs: Any, info: Mapping[str, Any]) -> Tensor:
+        nonlocal t
+        t = 0 if "_final_obs" not in info else t + 1
+        if t < wasted:
+            return torch.randint(6, (env.num_envs,))
+        if t == wasted:
+            plans[:] = [plan or [] for plan in shortest_plans(env)]
+        return torch.tensor([plan[t - wasted] if t - wasted < len(plan) else 0 for plan in plans])
+
+    return act
+
+
+def trajectories(task: str, setting: str, seed: int) -> Demonstrations:
+    """As many, of the quality, that ``setting`` (``beside-2-optimal``) names."""
+    _, count, quality = setting.split("-")
+    env = GridBatch(task.removeprefix("cairn/"), min(int(count), 20))
+    share = {"optimal": 0.0, "middle": 0.45, "low": 0.8}[quality]
+    wasted = int(share * (env.max_steps or 0))
+    return collect(late_solver(env, wasted), env, int(count), seed=seed, only_success=True)
+
+
+def demos(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
+    """PPO alone or with an option and some trajectories."""
+    envs, test = gym.make_vec(task, num_envs=64, device="cpu"), gym.make_vec(task, num_envs=100, device="cpu")
+    assert isinstance(test, BatchEnv)
+    if setting == "ppo":
+        return run(PPO("MlpPolicy", envs, seed=seed), test, steps, args.trials, 100)
+    option = BESIDE[setting.split("-")[0]]
+    model = DemoPPO("MlpPolicy", envs, trajectories(task, setting, seed), seed=seed, **option)
+    return run(model, test, steps, args.trials, 100)
+
+
+PARTS: dict[str, tuple[Any, list[str], list[str], int]] = {
+    "iq": (iq, ["CartPole-v1"], list(IQ), 20_000),
+    "adversarial": (
+        adversarial, ["cairn/HalfCheetah-v5", "cairn/Hopper-v5", "cairn/Walker2d-v5"], list(ADVERSARIAL), 300_000,
+    ),
+    "demos": (
+        demos,
+        list(GRIDS),
+        ["ppo", *(f"{o}-{n}-{q}" for o in BESIDE for n in (2, 10, 100) for q in ("optimal", "middle", "low"))],
+        2_000_000,
+    ),
+}  # fmt: skip
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """IQM over seeds with its interval, in Markdown."""
+    lines = ["| part | task | setting | steps | seeds | return | success | mean return of the run | CPU s |"]
+    lines.append("|---|---|---|---:|---:|---:|---:|---:|---:|")
+    for cell in dict.fromkeys(tuple(row[k] for k in ("part", "task", "setting", "steps")) for row in rows):
+        mine = [r for r in rows if tuple(r[k] for k in ("part", "task", "setting", "steps")) == cell]
+        column = {k: [float(r[k]) for r in mine] for k in ("return", "success", "return_mean", "cpu_seconds")}
+        low, high = interval(column["return"])
+        part, task, setting, steps = cell
+        lines.append(
+            f"| {part} | {task} | {setting} | {steps} | {len(mine)} | {iqm(column['return']):.3g} ({low:.3g} to "
+            f"{high:.3g}) | {iqm(column['success']):.0%} | {iqm(column['return_mean']):.3g} | "
+            f"{sum(column['cpu_seconds']) / len(mine):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is missing of a part, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=list(PARTS))
+    parser.add_argument("--tasks", nargs="*")
+    parser.add_argument("--settings", nargs="*")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=lambda text: int(float(text)))
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=300_000)
+    parser.add_argument("--out", type=Path, default=RESULTS / "imitation" / "cells.csv")
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    cells = Cells(args.out, KEYS)
+    if args.part and not args.table:
+        work, tasks, settings, steps = PARTS[args.part]
+        for name, version in machine().items():
+            print(f"{name}: {version}")
+        for seed in range(args.seeds):
+            for task in args.tasks or tasks:
+                for setting in args.settings or settings:
+                    key = {"part": args.part, "task": task, "setting": setting, "seed": seed,
+                           "steps": args.steps or steps}  # fmt: skip
+                    if cells.done(key):
+                        continue
+                    row = {**key, **work(setting, task, seed, args.steps or steps, args)}
+                    cells.add(row)
+                    print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+    print(table(cells.rows()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The imitation benchmark: a cell of each part, and going on where it was."""
+
+import pytest
+
+from cairn.agents.imitation import DemoPPO
+from cairn.benchmarks import imitation
+
+
+@pytest.mark.parametrize(
+    ("part", "task", "setting", "steps"),
+    [
+        ("iq", "CartPole-v1", "iq_offline", 64),
+        ("adversarial", "Pendulum-v1", "purple", 64),
+        ("demos", "cairn/MiniGrid-Empty-5x5-v0", "pretrain-2-middle", 64),
+    ],
+)
+def test_a_cell_of_each_part_is_done_once(tmp_path, capsys, monkeypatch, part, task, setting, steps):
+    monkeypatch.setattr(imitation, "RESULTS", tmp_path)
+    monkeypatch.setitem(imitation.BESIDE, "pretrain", {"pretrain": 3})
+    args = [part, "--tasks", task, "--settings", setting, "--seeds", "1", "--steps", str(steps), "--trials", "2"]
+    args += ["--out", str(tmp_path / "cells.csv")]
+    imitation.main(args)
+    first = (tmp_path / "cells.csv").read_text()
+    imitation.main(args)
+    assert (tmp_path / "cells.csv").read_text() == first and len(first.splitlines()) == 2
+    assert f"| {part} | {task} | {setting} | {steps} | 1 |" in capsys.readouterr().out
+
+
+def test_low_trajectories_waste_their_time():
+    returns = [
+        float(imitation.trajectories("cairn/MiniGrid-Empty-8x8-v0", f"beside-4-{quality}", 0).returns.mean())
+        for quality in ("optimal", "middle", "low")
+    ]
+    assert returns[0] > 0.9 > returns[1] > returns[2] > 0
+    assert set(imitation.BESIDE) <= {"pretrain", "beside", "fixed_balance", "learned_balance"} and DemoPPO
