@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, str] = {
     "oni": "ONI: training rate with labels arriving, replay, a dying server, steps to solve by label accuracy",
     "physics": "steps per second of MuJoCo in batches, beside mujoco.rollout, Gymnasium and EnvPool",
     "physics_gpu": "MuJoCo Warp against the CPU engine: one step, returns of a fixed policy, speed",
+    "physics_ppo": "PPO on HalfCheetah and Ant: ours on our batch, Stable-Baselines3's on Gymnasium's environments",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_threads": "training steps per second by how torch's threads are set",
     "qd_sparse": "coverage and best reward in each area: the searches of cairn qd on sparse-reward worlds, over seeds",
