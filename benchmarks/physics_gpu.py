@@ -2,9 +2,10 @@
 
     cairn bench physics_gpu [--parts step,returns,speed] [--device cuda|cpu] [--tasks Ant-v5,...]
 
-``step``: one environment step of all eleven v5 tasks from states that random actions visit on the CPU engine, against
-the tolerances below. Beside the differences stand those of the CPU engine with itself, its start moved by float32's
-rounding: where contacts are stiff, that is how far equal physics goes.
+``step``: one environment step of all eleven v5 tasks, and of one of each further family (mazes, traps, descriptors,
+poses), from states that random actions visit on the CPU engine, against the tolerances below. Beside the differences
+stand those of the CPU engine with itself, its start moved by float32's rounding: where contacts are stiff, that is how
+far equal physics goes.
 ``returns``: a policy, trained for a little while on the CPU engine and then fixed, on both engines; the two samples of
 returns are compared by Kolmogorov and Smirnov's test.
 ``speed``: environment steps a second of the whole step (frame skip, observation, reward, reset) beside MuJoCo Warp's
@@ -31,6 +32,23 @@ from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.envs.physics.ids import V5_TASKS
 
 TASKS = tuple(name for name, _ in V5_TASKS)
+# Of the further families: walls, goals, descriptors, poses, models of our own.
+FAMILIES = (
+    "PointMaze_UMaze-v3",
+    "AntMaze_UMaze-v5",
+    "AntTrap-v0",
+    "HumanoidTrap-v0",
+    "AntOmni-v0",
+    "HalfCheetahUni-v0",
+    "HumanoidUni-v0",
+    "HumanoidKneel-v0",
+    "HumanoidSplits-v0",
+    "HumanoidArmsRaised-v0",
+    "HumanoidOneLeg-v0",
+    "SparseCartPoleSwingUp-v0",
+    "SparseAcrobot-v0",
+    "SparseReacher-v0",
+)
 # What one step may differ by in float32: positions (m, rad), velocities (m/s, rad/s), rewards; the 99th percentile.
 TOLERANCE = {"qpos": 1e-4, "qvel": 1e-3, "reward": 1e-3}
 # Where the same physics in float64, moved by float32's rounding, differs by so much, so may float32.
@@ -68,6 +86,9 @@ def step_cell(task: str, states: int, device: str, lanes: int = 50) -> dict[str,
         # A state that is set has computed its kinematics; before a step the CPU engine has those of a substep ago.
         warp.set_state(every, qpos, qvel)
         cpu.set_state(every, qpos, qvel)
+        for name, array in cpu.memory.names.items():
+            warp._memory[name].copy_(torch.from_numpy(array))
+            moved.memory.names[name][:] = array
         moved.set_state(every, *(x * (1 + 6e-8 * rng.uniform(-1, 1, x.shape)) for x in (qpos, qvel)))
         results = [batch.step(action) for batch in (warp, cpu, moved)]
         facts = [result[-1]["final_facts"] for result in results]
@@ -93,11 +114,11 @@ def step_cell(task: str, states: int, device: str, lanes: int = 50) -> dict[str,
     return row
 
 
-def policy(task: str, steps: int) -> Any:
+def policy(task: str, steps: int, out: Path) -> Any:
     """A PPO policy after ``steps`` steps on the CPU engine, stored beside the results."""
     from cairn.agents import PPO
 
-    path = RESULTS / "physics_gpu" / "policies" / f"{task}-{steps}"
+    path = out / "policies" / f"{task}-{steps}"
     envs = make(task, 16)
     if path.exists():
         return PPO.load(path, env=envs)
@@ -125,9 +146,9 @@ def returns(task: str, batch: Any, model: Any, episodes: int) -> np.ndarray:
     return total.numpy()
 
 
-def returns_cell(task: str, episodes: int, train: int, device: str) -> dict[str, Any]:
+def returns_cell(task: str, episodes: int, train: int, device: str, out: Path) -> dict[str, Any]:
     """The two samples of returns, and the test."""
-    model = policy(task, train)
+    model = policy(task, train, out)
     samples = [
         returns(task, make(task, episodes, **kwargs), model, episodes)
         for kwargs in ({}, {"device": device, "engine": "warp"})
@@ -209,9 +230,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print({**facts, "device": name})
     three = ("Ant-v5", "HalfCheetah-v5", "Humanoid-v5")
     cells: dict[str, tuple[Sequence[str], Sequence[str], Callable[[str], dict[str, Any]]]] = {
-        "step": (TASKS, ("states",), lambda task: step_cell(task, args.states, args.device)),
+        "step": (TASKS + FAMILIES, ("states",), lambda task: step_cell(task, args.states, args.device)),
         "returns": (three, ("episodes", "trained steps"),
-                    lambda task: returns_cell(task, args.episodes, args.train, args.device)),
+                    lambda task: returns_cell(task, args.episodes, args.train, args.device, args.out)),
         "speed": (("Humanoid-v5",), ("num_envs",),
                   lambda task: speed_cell(task, args.num_envs, args.steps, args.device)),
     }  # fmt: skip
