@@ -361,3 +361,21 @@ def test_the_graph_is_the_step_on_a_gpu(task):
     again = gym.make_vec(f"cairn/{task}", num_envs=16, device="cuda", max_episode_steps=9)
     again.load_state_dict(batch.state_dict())
     assert same(record(again, rows).cpu(), record(batch, rows).cpu())
+
+
+@needs_warp
+def test_pictures_of_all_lanes():
+    """By rays, where the model has a camera; the last picture of an episode is its own."""
+    batch = make(n=3, max_episode_steps=4, render_mode="rgb_array", width=32, height=24)
+    batch.frame_every = 1
+    _, info = batch.reset(seed=0)
+    assert info["frame"].shape == (3, 24, 32, 3) and info["frame"].dtype == torch.uint8
+    assert info["frame"].float().std() > 5
+    same_place = batch.render()
+    assert len(same_place) == 3 and np.array_equal(np.stack(same_place), info["frame"].numpy())
+    batch.set_state([1], [[0, 0.4, 0, -1.5, -1.5, 0]], np.zeros((1, 6)))  # it crouches, and has fallen
+    _, _, terminated, _, info = batch.step(torch.zeros(3, 3))
+    assert terminated.tolist() == [False, True, False] and info["_final_frame"].tolist() == terminated.tolist()
+    last, first = info["final_frame"][1].float(), info["frame"][1].float()
+    assert (last - first).abs().mean() > 2 and (info["final_frame"][[0, 2]] == 0).all()
+    batch.close()
