@@ -59,6 +59,8 @@ def test_options_by_hand() -> None:
     # Two episodes, the first left in its second option.
     paid = seat(row([0, 3, 2, 1, 3, 1], (0, 2)), 10)[0].flatten()
     assert paid.tolist() == pytest.approx([0.1, 0, 0, 0.1, 0.1])
+    # What nobody has judged yet ends nothing, whatever stands next to it in the table.
+    assert not seat(row([0, *range(4, 60)]), 10)[0].any()
     # An option goes on over the cut of a rollout.
     seat(row([0, 3]), 11)
     assert seat(row([3, 2, 1], ()), 12)[0].flatten().tolist() == pytest.approx([0, 0.1])
