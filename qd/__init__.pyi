@@ -23,4 +23,5 @@ from .running import load_grid as load_grid
 from .running import load_policies as load_policies
 from .search import Search as Search
 from .search import run_together as run_together
+from .seeds import SeedGenomes as SeedGenomes
 from .table import ALGORITHMS as ALGORITHMS

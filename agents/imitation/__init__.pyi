@@ -5,6 +5,7 @@ from .adversarial import GAIL as GAIL
 from .adversarial import AdversarialSAC as AdversarialSAC
 from .adversarial import AdversarialTD3 as AdversarialTD3
 from .bc import BC as BC
+from .beside import DemoPPO as DemoPPO
 from .dagger import DAgger as DAgger
 from .iq_learn import InverseReward as InverseReward
 from .iq_learn import IQLearn as IQLearn
