@@ -155,7 +155,11 @@ def causes(cells: Cells, args: argparse.Namespace) -> None:
     """Rows: cause and episode -> what the analyser said."""
     for cause, env, policy in failing():
         batch, clock = make(env, 16), iter(range(10**9))
-        seen: Recorded = record(batch, lambda obs, p=policy, c=clock: p(next(c), 16), seed=1)
+
+        def act(obs: Any, policy: Any = policy, clock: Any = clock) -> torch.Tensor:
+            return policy(next(clock), 16)  # type: ignore[no-any-return]
+
+        seen: Recorded = record(batch, act, seed=1)
         batch.close()
         ended = torch.zeros(len(seen), dtype=torch.bool)
         ended[seen.x.episode[seen.x.terminated]] = True
