@@ -69,10 +69,11 @@ STUDIES = {
             "outcome": lambda r: Task(),
             "steps alone": lambda r: r,
             "outcome + steps": lambda r: Task() + r,
-            # The task pays 1 - 0.9 t / 640 on success: any, within 71 steps, within 35.
+            # The task pays 1 - 0.9 t / 640 on success: any, within 71 steps, within 35, within 21.
             "gated, 0.5": lambda r: Task() + Gated(r, 0.5),
             "gated, 0.9": lambda r: Task() + Gated(r, 0.9),
             "gated, 0.95": lambda r: Task() + Gated(r, 0.95),
+            "gated, 0.97": lambda r: Task() + Gated(r, 0.97),
             "clipped": lambda r: Task() + 0.02 * Clipped(r, 0.9),
             "delta": lambda r: Task() + 0.5 * Delta(r),
             "clipped, delta": lambda r: Task() + 0.5 * Delta(Clipped(r, 0.9)),
