@@ -79,8 +79,8 @@ class CaptionReward(Pure):
 
     text_name = "labels"
     saved = (
-        "known", "value", "verdict", "texts", "pairs", "again", "labelled", "judge", "optimiser", "generator", "desk",
-        "centre", "spread", "floor",
+        "known", "value", "verdict", "texts", "pairs", "again", "labelled", "fresh", "judge", "optimiser", "generator",
+        "desk", "centre", "spread", "floor",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +105,7 @@ class CaptionReward(Pure):
         self.texts: dict[str, str] = {}
         self.pairs = torch.zeros(0, 3, dtype=torch.float64)  # rows of ``texts`` and which was preferred
         self.again: dict[str, int] = {}  # code -> the step from which it may be asked about again
-        self.labelled = 0
+        self.labelled = self.fresh = 0  # labels, and how many of them the judge has not been trained on
         self.generator = torch.Generator().manual_seed(seed)
         self.judge = ask_for.Judge(self.generator).to(device)
         self.optimiser = torch.optim.Adam(self.judge.parameters(), self.learning_rate)
@@ -162,8 +162,10 @@ class CaptionReward(Pure):
         else:
             self._ask_pairs()
         logs: dict[str, float] = {}
-        if fresh and self.mode != "retrieval":
-            logs["loss"] = self._train()
+        self.fresh += fresh
+        # Not for every label that trickles in: when an eighth is new.
+        if self.mode != "retrieval" and self.fresh > self.labelled // 8:
+            logs["loss"], self.fresh = self._train(), 0
         if fresh or seen:
             self._refresh()
         logs |= {"captions": len(self.texts), "labelled": self.labelled, **self.desk.health()}
