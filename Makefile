@@ -19,7 +19,7 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test .typing/cairn
 	$(BIN)/mypy -p cairn
-	$(BIN)/mypy tests/typed_user.py
+	$(BIN)/mypy --explicit-package-bases tests/typed_user.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

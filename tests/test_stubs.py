@@ -79,5 +79,5 @@ __getattr__, __dir__, __all__ = exports(__name__, {"b": "x.y", "B": "x.y", "BE":
 
 
 def test_mypy_is_given_a_users_file() -> None:
-    assert "mypy tests/typed_user.py" in (ROOT / "Makefile").read_text()
+    assert "mypy --explicit-package-bases tests/typed_user.py" in (ROOT / "Makefile").read_text()
     assert (ROOT / "tests" / "typed_user.py").exists()
