@@ -6,10 +6,12 @@ Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests/t
 import argparse
 import inspect
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
 from cairn.agents.table import AGENTS
+from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.physics.ids import DESCRIPTOR_TASKS, POSE_TASKS
 from cairn.envs.registry import TABLE
 from cairn.qd import ALGORITHMS
@@ -99,13 +101,37 @@ def searches() -> str:
     return "\n".join(lines)
 
 
+def grid() -> str:
+    """One row for each measured cell of a thousand environments and more: ours, and how many times each peer's."""
+    rows = Cells(RESULTS / "grid" / "cells.csv", ["device", "cut", "id", "num_envs", "by"]).rows()
+    peers = ("envpool", "navix", "xminigrid")
+    lines = [
+        "| task | environments | episodes | million steps/s | EnvPool | NAVIX | XLand-MiniGrid |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for mine in rows:
+        if mine["by"] != "cairn" or int(mine["num_envs"]) < 1000:
+            continue
+        rate, same = float(mine["steps_per_second"]), [r for r in rows if is_beside(r, mine)]
+        found = {row["by"]: f"{rate / float(row['steps_per_second']):.0f}x" for row in same}
+        length = "cut at 20 steps" if mine["cut"] == "20" else "whole"
+        cells = [mine["id"], f"{int(mine['num_envs']):,}", length, f"{rate / 1e6:.1f}"]
+        lines.append(f"| {' | '.join(cells + [found.get(peer, '') for peer in peers])} |")
+    return "\n".join(lines)
+
+
+def is_beside(row: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two cells differ in who was measured alone."""
+    return all(row[key] == other[key] for key in ("device", "cut", "id", "num_envs"))
+
+
 def render(text: str) -> str:
     """The README with each table made anew.
 
     Raises:
         ValueError: The README names a table that there is none of.
     """
-    makers = {"environments": environments, "terms": terms, "agents": agents, "searches": searches}
+    makers = {"environments": environments, "terms": terms, "agents": agents, "searches": searches, "grid": grid}
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in makers:
