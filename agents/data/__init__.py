@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = exports(
         "collect_single": "collecting",
         "from_episodes": "convert",
         "from_imitation": "convert",
-        "from_sb3": "convert",
+        "from_sb3": "collecting",
         "from_minari": "minari_files",
         "register_mission_space": "minari_files",
         "solver": "collecting",

@@ -3,10 +3,10 @@
 from .babyai import babyai_bot as babyai_bot
 from .collecting import collect as collect
 from .collecting import collect_single as collect_single
+from .collecting import from_sb3 as from_sb3
 from .collecting import solver as solver
 from .convert import from_episodes as from_episodes
 from .convert import from_imitation as from_imitation
-from .convert import from_sb3 as from_sb3
 from .demonstrations import Demonstrations as Demonstrations
 from .minari_files import from_minari as from_minari
 from .minari_files import register_mission_space as register_mission_space

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...envs.batch import BatchEnv
 from ...envs.spaces import tree_map
 from ..evaluation import LONGEST, fresh_seed, own_randomness
+from .convert import actions_of, from_episodes
 from .demonstrations import Demonstrations
 
 Actor: TypeAlias = Callable[[Any, Mapping[str, Any]], Tensor]
@@ -184,7 +185,6 @@ def collect_single(
         ValueError: Fewer than a twentieth of the episodes succeed.
     """
     from ...envs.spaces import declare
-    from .convert import from_episodes
 
     symbols = "minigrid" in type(env.unwrapped).__module__ or hasattr(env.unwrapped, "agent_view_size")
     space = declare(env.observation_space, symbols=symbols)
@@ -216,3 +216,27 @@ def collect_single(
     made = from_episodes(rows, space, env.action_space)
     made.about = {"seed": seed, "episodes_played": played, **(about or {})}
     return made
+
+
+def from_sb3(model: Any, env: Any, episodes: int, *, seed: int = 0, deterministic: bool = True) -> Demonstrations:
+    """Let a Stable-Baselines3 model of any kind act in a batch, and keep its episodes.
+
+    (SB3's own rollout buffers do not hold the last observations of episodes, so there is nothing to convert.)
+
+    Args:
+        model: Has ``predict``; one of SB3's or of Cairn's.
+        env: What ``make_batch`` takes.
+        episodes: How many.
+        seed: As for ``collect``.
+        deterministic: Take the likeliest actions.
+    """
+    from ...envs.bridges import make_batch
+
+    batch = make_batch(env)
+
+    def act(obs: Any, info: Mapping[str, Any]) -> Tensor:
+        seen = tree_map(lambda v: v.cpu().numpy(), obs)
+        actions, _ = model.predict(seen, deterministic=deterministic)
+        return actions_of(batch.single_action_space, actions).to(batch.device)
+
+    return collect(act, batch, episodes, seed=seed, about={"actor": type(model).__name__})

@@ -103,28 +103,3 @@ def from_imitation(
             "terminations": ends[0], "truncations": ends[1],
         })  # fmt: skip
     return from_episodes(episodes, observation_space, action_space)
-
-
-def from_sb3(model: Any, env: Any, episodes: int, *, seed: int = 0, deterministic: bool = True) -> Demonstrations:
-    """Let a Stable-Baselines3 model of any kind act in a batch, and keep its episodes.
-
-    (SB3's own rollout buffers do not hold the last observations of episodes, so there is nothing to convert.)
-
-    Args:
-        model: Has ``predict``; one of SB3's or of Cairn's.
-        env: What ``make_batch`` takes.
-        episodes: How many.
-        seed: As for ``collect``.
-        deterministic: Take the likeliest actions.
-    """
-    from ...envs.bridges import make_batch
-    from .collecting import collect
-
-    batch = make_batch(env)
-
-    def act(obs: Any, info: Mapping[str, Any]) -> Tensor:
-        seen = tree_map(lambda v: v.cpu().numpy(), obs)
-        actions, _ = model.predict(seen, deterministic=deterministic)
-        return actions_of(batch.single_action_space, actions).to(batch.device)
-
-    return collect(act, batch, episodes, seed=seed, about={"actor": type(model).__name__})
