@@ -28,6 +28,8 @@ def test_near_neighbours_keep_their_digits():
 def test_local_competition_by_hand():
     line, paid = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([5.0, 1.0, 2.0, 0.0])
     assert local_competition(line, paid, line, paid, 2, own=True).tolist() == [2.0, 0.0, 1.0, 0.0]
+    even = torch.tensor([5.0, 5.0, 2.0, 0.0])
+    assert local_competition(line, even, line, even, 2, own=True).tolist() == [1.0, 1.0, 0.0, 0.0]  # an equal is no win
 
 
 def test_fronts_beside_a_plain_loop():

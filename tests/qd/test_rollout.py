@@ -5,6 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from cairn.envs import from_gymnasium
 from cairn.envs.areas.make import make, make_vec
 from cairn.envs.batch import lane_seed
 from cairn.envs.tabular.line import LineKey, LineKeyBatch
@@ -72,6 +73,15 @@ def test_chance_and_discrete_actions_beside_a_plain_loop(bias):
         assert found.objective[i].item() == pytest.approx(total)
         assert found.measures[i, 0].item() == pytest.approx(info["facts"]["x"])
         assert found.length[i].item() == 60
+
+
+def test_what_comes_after_an_end_is_not_counted():
+    """CartPole pays 1 a step, and lanes that have fallen go on with their next episode while others stand."""
+    env = from_gymnasium("CartPole-v1", 8)
+    policy = MLP(env.single_observation_space, env.single_action_space)
+    found = Evaluator(env, policy, measures=last_observation([0, 2]))(genomes(policy, 8, scale=2.0))
+    assert len(set(found.length.tolist())) > 2
+    assert found.objective.tolist() == found.length.tolist()
 
 
 def test_the_size_of_the_batch_changes_nothing():

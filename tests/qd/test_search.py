@@ -9,6 +9,7 @@ from cairn.envs.areas.make import make_vec
 from cairn.qd import ALGORITHMS, MLP, Evaluated, Evaluator, Problem, Search, run_together
 from cairn.qd.emitters import Elitist, Emitter
 from cairn.qd.evolution import novelty_search, nsga2
+from cairn.qd.serene import serene
 from cairn.qd.table import find
 
 NEEDS_RIBS = {"map-elites", "cma-me", "cma-ns"}
@@ -191,6 +192,20 @@ def test_serene_turns_and_finds_both_areas():
     ours, theirs = search.grid.scores(), novel.grid.scores()
     assert min(ours["area_0"], ours["area_1"]) > 0.97
     assert ours["area_0"] + ours["area_1"] > theirs["area_0"] + theirs["area_1"]
+
+
+def test_serene_tries_a_rewarded_policy_once():
+    """One policy earns and stays a parent, for none is more novel: it gets one emitter, not one a generation."""
+    options = {"population": 2, "offspring": 1, "neighbours": 1, "archived": 0, "chunk": 30, "emitter_population": 3}
+    search = serene(problem(), **options, bootstrap=1)  # a candidate costs nine: there is room for three
+    sizes, asked = [], next(search)
+    for _ in range(16):
+        sizes.append(len(asked))
+        none = torch.full((len(asked),), -1)
+        first = torch.zeros(len(asked))
+        first[0] = float(len(sizes) == 1)
+        asked = search.send(Evaluated(asked, first, 5 * first[:, None].expand(-1, 2), none, none, none < 0))
+    assert sizes == [2] * 15 + [3]
 
 
 def test_side_by_side_is_as_alone():
