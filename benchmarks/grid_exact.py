@@ -3,6 +3,9 @@
 Every id has pieces of ``--levels`` levels and ``--steps`` steps under seeds of their own; a piece that has been
 compared is a row of the table, and a run that was killed goes on with the next. A difference ends it with the place.
 
+Upstream's Python bounds it. Upstream's own files may be compiled first (Cython, `annotation_typing=False`, the source
+unchanged): a row says in `upstream` which of the two it was compared with.
+
     python benchmarks/grid_exact.py                                      # 1,000 levels and 10^6 steps an id: hours
     python benchmarks/grid_exact.py --ids MiniGrid-DoorKey-8x8-v0 --pieces 1
 """
@@ -12,6 +15,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+
+import minigrid.core.grid
 
 import cairn
 from cairn.benchmarks.tables import RESULTS, Cells, machine
@@ -27,8 +32,15 @@ def compare(upstream: str, piece: int, levels: int, steps: int) -> dict[str, obj
         Beside(upstream, lanes=25, seed=seed).levels(levels)
     beside = Beside(upstream, seed=seed)
     beside.play(steps)
+    compiled = "python" if str(minigrid.core.grid.__file__).endswith(".py") else "compiled"
     row = {"id": upstream, "piece": piece, "levels": levels if piece == 0 else 0, "steps": steps}
-    return {**row, **beside.counts, "cpu_seconds": round(time.process_time() - start, 1), "cairn": cairn.__version__}
+    return {
+        **row,
+        **beside.counts,
+        "cpu_seconds": round(time.process_time() - start, 1),
+        "cairn": cairn.__version__,
+        "upstream": f"{minigrid.__version__} {compiled}",
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:

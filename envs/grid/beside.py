@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from minigrid.core.world_object import Wall
 
 from . import layout as L
 from . import single
@@ -186,7 +187,7 @@ class Beside:
             ("position", [[int(env.agent_pos[0]), int(env.agent_pos[1])] for env in envs]),
             ("carrying", [[-1, -1] if env.carrying is None else [*env.carrying.encode()[:2]] for env in envs]),
             ("steps", [env.step_count for env in envs]),
-            ("cells", [[_pack(obj) for obj in env.grid.grid] for env in envs]),
+            ("cells", [_cells(env.grid.grid) for env in envs]),
         ):
             self._same(where, name, facts[name][pick].tolist(), values)
 
@@ -199,7 +200,11 @@ class Beside:
             )
 
 
-def _pack(obj: Any) -> int:
-    if obj is None:
-        return L.EMPTY_CELL
-    return L.WALL_CELL if obj.type == "wall" and obj.color == "grey" else pack_object(obj)
+def _cells(objects: list[Any]) -> list[int]:
+    """A grid's cells as the batch keeps them; most are empty or grey walls, which is told here without a call."""
+    return [
+        L.EMPTY_CELL if obj is None
+        else L.WALL_CELL if type(obj) is Wall and obj.color == "grey"
+        else pack_object(obj)
+        for obj in objects
+    ]  # fmt: skip
