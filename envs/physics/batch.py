@@ -157,6 +157,8 @@ class PhysicsBatch(BatchEnv):
 
     def _renew(self, chosen: NDArray[np.bool_] | None = None) -> None:
         """Draw anew what the last step left behind, such as the next goal; upstream draws it with that step."""
+        if not self.memory.moving.any():
+            return
         moving = self.memory.moving if chosen is None else self.memory.moving & chosen
         for lane in np.flatnonzero(moving).tolist():
             now = self.engine.now.rows(np.array([lane]))
@@ -164,7 +166,8 @@ class PhysicsBatch(BatchEnv):
 
     def _start(self, lanes: NDArray[np.intp], options: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Begin an episode in ``lanes``."""
-        self._renew(np.isin(np.arange(self.num_envs), lanes))
+        if self.memory.moving.any():
+            self._renew(np.isin(np.arange(self.num_envs), lanes))
         if self.dynamics is not None:
             for lane in lanes.tolist():
                 self._factors[lane] = self.dynamics.draw(self._rngs[lane])

@@ -177,6 +177,20 @@ class Pairs:
     table: NDArray[np.int64]
     feet: NDArray[np.bool_]
 
+    def mark(self, data: Any, touching: NDArray[np.bool_]) -> None:
+        """Set in ``touching [P]`` which pairs are in contact in ``data``."""
+        mark_contacts(self.table, data, touching)
+
+
+def mark_contacts(table: NDArray[np.int64], data: Any, touching: NDArray[np.bool_]) -> None:
+    """Set in ``touching [P]`` the pairs, numbered by ``table``, that are in contact in an ``MjData``."""
+    touching[:] = False
+    if data.ncon:
+        geoms = data.contact.geom
+        geoms = geoms[(geoms >= 0).all(axis=1)]  # a flexible body has no geom
+        pairs = table[geoms[:, 0], geoms[:, 1]]
+        touching[pairs[pairs >= 0]] = True
+
 
 def contact_pairs(model: Any, feet: tuple[str, ...], walls: tuple[str, ...] = ()) -> Pairs:
     """List the pairs that the contact masks allow; MuJoCo's other filters only take pairs away from these.
