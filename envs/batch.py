@@ -338,7 +338,8 @@ def check_action_form(space: gym.Space[Any], actions: Any, num_envs: int, device
         and (tensor.is_floating_point() or tensor.dtype == torch.bool)
         and not (isinstance(space, spaces.MultiBinary) and tensor.dtype == torch.bool)
     ):
-        raise ValueError(f"actions have dtype {tensor.dtype}, and {space} wants whole numbers")
+        kind = "whole" if whole else "real"
+        raise ValueError(f"actions have dtype {tensor.dtype}, and {space} wants {kind} numbers")
     if not whole:
         tensor = tensor.to(torch_dtype(space))
     return tensor

@@ -38,6 +38,8 @@ class Ant(Task):
     def bind(self, model: ModelFacts) -> None:
         """Find the main body."""
         super().bind(model)
+        if isinstance(self.main_body, bool) or not isinstance(self.main_body, str | int | np.integer):
+            raise ValueError(f"main_body={self.main_body!r}: it is a body's name or its index")
         self._body = model.body(self.main_body) if isinstance(self.main_body, str) else int(self.main_body)
         if not 0 <= self._body < model.sizes["nbody"]:
             raise ValueError(f"main_body={self.main_body}: the model {model.name} has {model.sizes['nbody']} bodies")

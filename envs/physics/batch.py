@@ -19,7 +19,7 @@ from .engine import CpuEngine, default_threads
 from .generators import pack, unpack
 from .memory import Memory, observation_space, option_rows, split
 from .model import load_model, set_solver
-from .pictures import Painter
+from .pictures import Painter, check_pictures
 from .task import State, Task
 
 
@@ -76,6 +76,7 @@ class PhysicsBatch(BatchEnv):
         self.model, self.pairs = load_model(task)
         self.task, self._parts = task, task.parts()
         set_solver(self.model, solver)
+        check_pictures(self.model, pictures or {})
         self.dynamics = dynamics
         models = [self.model] * num_envs if dynamics is None else copies(self.model, num_envs)
         self._factors = np.ones((num_envs, 3))

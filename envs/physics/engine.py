@@ -63,6 +63,9 @@ class CpuEngine:
         threads: How many threads step, this one included.
         velocity_limit: Joint velocities are cut to -limit..limit before each step, and the forces computed anew, with
             the controls of the step before: that is what gymnasium-robotics does with its point.
+
+    Raises:
+        ValueError: The model lets bodies sleep, or has IPC contacts: what these remember is in no state.
     """
 
     def __init__(
@@ -74,6 +77,13 @@ class CpuEngine:
         threads: int,
         velocity_limit: float | None = None,
     ) -> None:
+        for flag in ("sleep", "ipc"):
+            bit = getattr(mujoco.mjtEnableBit, f"mjENBL_{flag.upper()}", None)
+            if bit is not None and models[0].opt.enableflags & int(bit):
+                raise ValueError(
+                    f"the model enables {flag}, which remembers what is in no state of MuJoCo's, so environments could "
+                    f'not be told apart: take <flag {flag}="enable"/> out of the model file'
+                )
         self.models, self.pairs, self.substeps = models, pairs, substeps
         self._limit = velocity_limit
         self.num_envs = n = len(models)

@@ -47,10 +47,10 @@ def partner(batch: "PhysicsBatch | WarpBatch", begun: bool, lane: int, env: gym.
         raise gym.error.ResetNeeded("call reset() before states go in or out")
     if isinstance(lane, bool) or not isinstance(lane, int) or not 0 <= lane < batch.num_envs:
         raise ValueError(f"lane={lane!r}: this batch has lanes 0 to {batch.num_envs - 1}")
-    other: Any = env.unwrapped
+    other: Any = getattr(env, "unwrapped", None)
     model = getattr(other, "model", None)
     if not isinstance(model, mujoco.MjModel):
-        raise ValueError(f"{env} is not a MuJoCo environment of Gymnasium's")
+        raise ValueError(f"{env!r} is not a MuJoCo environment of Gymnasium's")
     sizes = ("nq", "nv", "nu", "na", "nbody", "ngeom", "nsite", "ntendon")
     mine, its = ([getattr(m, size) for size in sizes] for m in (batch.model, model))
     skip = getattr(getattr(other, "ant_env", getattr(other, "point_env", other)), "frame_skip", None)  # a maze's robot

@@ -25,7 +25,7 @@ def make_task(name: str, arguments: dict[str, Any]) -> Task:
     """Build the task of an id with upstream's arguments.
 
     Raises:
-        ValueError: No task has that name.
+        ValueError: No task has that name, or an argument is not of its default's kind.
         TypeError: An argument is not one of the task's.
     """
     if name not in TASKS:
@@ -38,7 +38,31 @@ def make_task(name: str, arguments: dict[str, Any]) -> Task:
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise TypeError(f"{name} has no argument {', '.join(map(repr, unknown))}; it takes {', '.join(known)}")
+    for argument, value in arguments.items():
+        _check_argument(argument, value, known[argument])
     return cls(**{**DEFAULTS.get(name, {}), **arguments})
+
+
+def _check_argument(name: str, value: Any, default: Any) -> None:
+    """Refuse a value that is not of its default's kind: a number, a range, or a truth value."""
+    if name in ("frame_skip", "main_body", "length"):  # the tasks look at these
+        return
+
+    def number(x: Any) -> bool:
+        return isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool) and x == x
+
+    if isinstance(default, bool):
+        if not isinstance(value, bool | np.bool_) and value not in (0, 1):
+            raise ValueError(f"{name}={value!r}: it is True or False")
+    elif isinstance(default, int | float):
+        if not number(value) or (np.isinf(value) and not np.isinf(default)):
+            raise ValueError(f"{name}={value!r}: it is a finite number")
+        if name == "reset_noise_scale" and value < 0:
+            raise ValueError(f"{name}={value!r}: it is at least 0")
+    elif isinstance(default, tuple) and len(default) == 2 and all(map(number, default)):
+        pair = tuple(value) if isinstance(value, tuple | list | np.ndarray) else ()
+        if len(pair) != 2 or not all(map(number, pair)) or not pair[0] <= pair[1]:
+            raise ValueError(f"{name}={value!r}: it is a range, (lowest, highest)")
 
 
 def load_model(task: Task) -> tuple[Any, "Pairs"]:

@@ -34,6 +34,26 @@ def choose_gl() -> None:
     raise RuntimeError(_HELP)
 
 
+def check_pictures(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments for pictures that no picture can be made with; MuJoCo would end the process for some.
+
+    Raises:
+        ValueError: A size is no whole number of at least 1, or the model has no such camera.
+    """
+    for name in ("width", "height", "max_geom"):
+        size = arguments.get(name)
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1):
+            raise ValueError(f"{name}={size!r}: it is a whole number of at least 1")
+    index, wanted = arguments.get("camera_id"), arguments.get("camera_name")
+    cameras = [mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_CAMERA, i) for i in range(model.ncam)]
+    if index is not None and (
+        isinstance(index, bool) or not isinstance(index, int | np.integer) or not -1 <= index < model.ncam
+    ):
+        raise ValueError(f"camera_id={index!r}: the model has {model.ncam} cameras, from 0 on; -1 is the free camera")
+    if wanted is not None and wanted not in cameras:
+        raise ValueError(f"camera_name={wanted!r}: the model's cameras are named {cameras}")
+
+
 class Painter:
     """Pictures as Gymnasium makes them, of one ``MjData`` at a time.
 

@@ -15,7 +15,7 @@ from .ids import V5_TASKS
 from .maze import RADIUS, Maze
 from .memory import split
 from .model import RENDER_ARGUMENTS, make_task, model_warnings
-from .pictures import Painter, choose_gl
+from .pictures import Painter, check_pictures, choose_gl
 
 
 def make(task: str, *, render_mode: str | None = None, dtype: str = "float64", **kwargs: Any) -> gym.Env[Any, Any]:
@@ -43,7 +43,9 @@ def make(task: str, *, render_mode: str | None = None, dtype: str = "float64", *
             choose_gl()
         cls: Any = keyed_class(getattr(import_module(module), name))
         with model_warnings():
-            env = cls(render_mode=render_mode, **{**spec.kwargs, **kwargs})
+            upstream = cls(render_mode=render_mode, **{**spec.kwargs, **kwargs})
+        check_pictures(upstream.model, {name: kwargs[name] for name in RENDER_ARGUMENTS if name in kwargs})
+        env = upstream
     else:
         env = PhysicsEnv(task, render_mode=render_mode, **kwargs)
     return env if dtype == "float64" else gym.wrappers.DtypeObservation(env, np.float32)
@@ -95,6 +97,7 @@ class PhysicsEnv(gym.Env[Any, Any]):
         pictures = {name: kwargs.pop(name) for name in RENDER_ARGUMENTS if name in kwargs}
         self._batch = PhysicsBatch(make_task(task, kwargs), 1, threads=1)
         self.task, self.model = self._batch.task, self._batch.model
+        check_pictures(self.model, pictures)
         self.frame_skip = self.task.frame_skip
         self.metadata = {**self.metadata, "render_fps": int(np.round(1.0 / self.task.dt))}
         self.observation_space: spaces.Space[Any] = self._batch.single_observation_space

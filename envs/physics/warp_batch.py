@@ -15,6 +15,7 @@ from . import exchange
 from .dynamics import DynamicsRanges
 from .memory import observation_space, option_rows, split
 from .model import load_model, set_solver
+from .pictures import check_pictures
 from .task import State, Task
 from .torch_ops import LaneDraws, bind_torch
 from .warp_dynamics import LaneModels
@@ -121,6 +122,7 @@ class WarpBatch(BatchEnv):
         )
         self._dtype = torch.float64 if dtype == "float64" else torch.float32
         self._pictures = dict(pictures or {})
+        check_pictures(self.model, self._pictures)
         self._renderer: Any = None
         self._low, self._high = (torch.from_numpy(bounds[:, side].copy()).to(place) for side in (0, 1))
         self._none = torch.zeros(num_envs, dtype=torch.bool, device=place)

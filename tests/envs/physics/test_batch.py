@@ -240,9 +240,16 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(TypeError, match="forward_reward_wait"):
         make(forward_reward_wait=1.0)
     for wrong in ({"num_envs": 0}, {"threads": 0}, {"max_episode_steps": 0}, {"dtype": "float16"}, {"frame_skip": 0},
-                  {"render_mode": "human"}, {"main_body": "wheel"}, {"main_body": 99}):  # fmt: skip
-        with pytest.raises(ValueError):
+                  {"render_mode": "human"}, {"main_body": "wheel"}, {"main_body": 99}, {"main_body": 1.5},
+                  {"ctrl_cost_weight": "a"}, {"ctrl_cost_weight": np.inf}, {"healthy_z_range": 3},
+                  {"healthy_z_range": (2, 1)}, {"contact_force_range": (1,)}, {"reset_noise_scale": -1},
+                  {"reset_noise_scale": np.nan}, {"terminate_when_unhealthy": "no"}, {"width": -5},
+                  {"height": 4.5}, {"camera_name": "nowhere"}, {"camera_id": 77}):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}|wheel"):
             make(**wrong)
+    for id_ in ("cairn/Ant-v5", "cairn/AntTrap-v0"):  # MuJoCo would end the process at the first picture
+        with pytest.raises(ValueError, match="camera_id=77"):
+            gym.make(id_, render_mode="rgb_array", camera_id=77)
     with pytest.raises(FileNotFoundError, match="nowhere.xml"):
         make(xml_file=str(tmp_path / "nowhere.xml"))
     broken = tmp_path / "broken.xml"

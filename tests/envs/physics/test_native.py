@@ -208,3 +208,10 @@ def test_another_mjdata_is_noticed(monkeypatch):
         with pytest.raises(NotImplementedError):
             Shards([load_model(make_task("Swimmer-v5", {}))[0]] * 2, 1, ("qpos",), np.zeros((9, 9), np.int64))
     native._places.cache_clear()
+
+
+def test_models_that_remember_are_refused():
+    model = mujoco.MjModel.from_xml_string(EQUALITY)
+    model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+    with pytest.raises(ValueError, match="sleep"):
+        CpuEngine([model] * 2, contact_pairs(model, ()), (), 1, 1)
