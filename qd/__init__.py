@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "ALGORITHMS": "table",
         "AutoEncoder": "models",
+        "CNN": "policies",
         "Constant": "policies",
         "DescriptorModel": "models",
         "DistributedEvaluator": "distributed",
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = exports(
         "LearnedElites": "feedback",
         "MLP": "policies",
         "PCA": "models",
+        "Policy": "policies",
         "Problem": "problem",
         "Search": "search",
         "SeedGenomes": "seeds",

@@ -11,8 +11,10 @@ from .models import PCA as PCA
 from .models import AutoEncoder as AutoEncoder
 from .models import DescriptorModel as DescriptorModel
 from .models import TripletDescriptor as TripletDescriptor
+from .policies import CNN as CNN
 from .policies import MLP as MLP
 from .policies import Constant as Constant
+from .policies import Policy as Policy
 from .problem import Problem as Problem
 from .pyribs import as_emitter as as_emitter
 from .rollout import Evaluated as Evaluated

@@ -11,7 +11,7 @@ from ..agents.config import ConfigError, Options, Steps, check_env_args, check_e
 from .table import ALGORITHMS
 
 KIND = "qd"
-POLICIES = ("auto", "mlp", "relu", "constant")
+POLICIES = ("auto", "mlp", "relu", "conv", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,12 @@ class SearchConfig:
     """The folder to write; it must not exist yet. Left out: runs/<environment>-<algorithm>, numbered if taken."""
 
     policy: Annotated[str, arg(metavar="{" + ",".join(POLICIES) + "}")] = "auto"
-    """mlp: small networks. relu: networks for gradients. constant: the genome is the action. auto: relu for searches
-    with gradients, constant where episodes have one step, else mlp."""
+    """mlp: small networks. relu: networks for gradients. conv: convolutions, for pictures. constant: the genome is the
+    action. auto: relu for searches with gradients, constant where episodes have one step, conv for pictures, else
+    mlp."""
 
     hidden: tuple[int, ...] | None = None
-    """Units of the networks' hidden layers. Left out: 5 5, and 128 128 for relu."""
+    """Units of the networks' hidden layers. Left out: 5 5, 128 128 for relu, and none for conv."""
 
     bins: int = 50
     """Cells of the archive along each descriptor."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..envs.bridges import make_batch
 from ..envs.physics.ids import PHYSICS_IDS
-from .policies import MLP, Constant, Policy
+from .policies import CNN, MLP, Constant, Policy
 from .rollout import Evaluated, Evaluator, Transitions
 
 TRIES = 3  # deaths of workers over one group of genomes, before it is thought to be the genomes' doing
@@ -139,7 +139,7 @@ class Host:
         kind = said["policy"].pop("kind")
         one = make_batch(said["env"], 1, **said["env_args"])
         spaces = (one.single_observation_space, one.single_action_space)
-        policy: Policy = Constant(*spaces) if kind == "constant" else MLP(*spaces, **said["policy"])
+        policy: Policy = {"constant": Constant, "mlp": MLP, "cnn": CNN}[kind](*spaces, **said["policy"])
         self.evaluator = Evaluator(
             lambda lanes: make_batch(said["env"], lanes, **said["env_args"]),
             policy,
@@ -167,8 +167,10 @@ def _described(policy: Policy) -> dict[str, Any]:
     """
     if type(policy) is Constant:
         return {"kind": "constant"}
+    if type(policy) is CNN:
+        return {"kind": "cnn", "layers": [list(layer) for layer in policy.layers], "hidden": list(policy.hidden)}
     if type(policy) is not MLP:
-        raise TypeError(f"workers know the policies MLP and Constant, not {type(policy).__name__}")
+        raise TypeError(f"workers know the policies MLP, CNN and Constant, not {type(policy).__name__}")
     return {"kind": "mlp", "hidden": list(policy.sizes[1:-1]), "bias": policy.bias, "activation": policy.activation}
 
 

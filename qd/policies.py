@@ -90,6 +90,11 @@ class MLP:
         """How many numbers a genome has."""
 
     @property
+    def inputs(self) -> int:
+        """Numbers of an observation."""
+        return self.sizes[0]
+
+    @property
     def discrete(self) -> bool:
         """Whether actions are chosen, not scaled."""
         return self._actions.discrete
@@ -165,4 +170,76 @@ class Constant:
         return layers[0][0]
 
 
-Policy = MLP | Constant
+class CNN:
+    """Convolutional networks for pictures, a genome each: convolutions end in ReLU, then layers as ``MLP`` has them.
+
+    Pictures are read as ``1 - value / 255``, so that white is zero and what is drawn on it counts. Weights are a
+    genome's numbers over the root of their layer's inputs (biases are the numbers): standard normal genomes are
+    networks of usual scale, and a mutation means the same in every layer, which is how Such et al., "Deep
+    Neuroevolution" (2017), begin theirs. A genome has each layer's weights (inputs before outputs; of a convolution
+    row, column, channel), then a bias for each output.
+
+    Args:
+        observation: A Box of pictures ``[H, W, C]`` from 0 to 255.
+        action: Discrete, or a bounded Box.
+        layers: Channels, side of the kernel and stride of each convolution; there is no padding.
+        hidden: Units of the hidden layers after them.
+
+    Raises:
+        TypeError: The observation is no picture.
+        ValueError: A number is not at least 1, or a kernel is larger than what it would look at.
+    """
+
+    def __init__(
+        self,
+        observation: gym.Space[Any],
+        action: gym.Space[Any],
+        layers: Sequence[Sequence[int]] = ((8, 4, 4), (16, 3, 2)),
+        hidden: Sequence[int] = (),
+    ) -> None:
+        if not isinstance(observation, spaces.Box) or len(observation.shape) != 3 or observation.dtype != np.uint8:
+            raise TypeError(f"convolutions read pictures, uint8 [H, W, C], not {observation}")
+        numbers = [n for layer in layers for n in layer] + list(hidden)
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers) or {*map(len, layers)} - {3}:
+            raise ValueError(f"layers={layers!r}, hidden={hidden!r}: (channels, kernel, stride) and units, at least 1")
+        self._actions = _Actions(action)
+        self.layers, self.hidden = tuple((c, k, s) for c, k, s in layers), tuple(hidden)
+        height, width, channels = observation.shape
+        self.inputs = height * width * channels
+        """Numbers of an observation."""
+        self.shapes: list[tuple[int, int]] = []
+        """Inputs and outputs of each layer's weights."""
+        for made, kernel, stride in self.layers:
+            if kernel > min(height, width):
+                raise ValueError(f"a kernel of {kernel} pixels does not fit into the {height} x {width} that it gets")
+            self.shapes.append((channels * kernel * kernel, made))
+            height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, made
+        self.shapes += list(pairwise((height * width * channels, *hidden, self._actions.width)))
+        self.size = sum(a * b + b for a, b in self.shapes)
+        """How many numbers a genome has."""
+
+    def unpack(self, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Weights ``[N, in, out]``, as they are multiplied, and biases ``[N, 1, out]`` of each layer."""
+        layers, at = [], 0
+        for a, b in self.shapes:
+            weight = genomes[:, at : at + a * b].reshape(-1, a, b) * a**-0.5
+            layers.append((weight, genomes[:, None, at + a * b : at + a * b + b]))
+            at += a * b + b
+        return layers
+
+    def act(self, layers: list[tuple[Tensor, Tensor]], obs: Tensor) -> Tensor:
+        """Actions ``[N, ...]`` for pictures ``[N, H, W, C]``, row i by network i."""
+        x = obs if self.layers else 1.0 - obs.to(torch.float32) / 255
+        for (_, kernel, stride), (weight, bias) in zip(self.layers, layers):
+            patches = x.unfold(1, kernel, stride).unfold(2, kernel, stride).permute(0, 1, 2, 4, 5, 3)
+            seen = patches.reshape(len(x), -1, weight.shape[1])
+            if x is obs:  # bytes are cheaper to put in order than floats
+                seen = seen.to(torch.float32).mul_(-1 / 255).add_(1.0)
+            x = torch.relu(torch.baddbmm(bias, seen, weight)).reshape(*patches.shape[:3], -1)
+        x = x.reshape(len(x), 1, -1)
+        for weight, bias in layers[len(self.layers) :]:
+            x = torch.tanh(torch.baddbmm(bias, x, weight) / 2)
+        return self._actions(x[:, 0])
+
+
+Policy = MLP | Constant | CNN

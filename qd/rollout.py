@@ -302,11 +302,11 @@ class Evaluator:
         )  # fmt: skip
 
     def _whole(self, genomes: Tensor) -> Evaluated:
-        """Evaluate a group in compiled code; its worlds have no chance in them and pay at the end."""
+        """Evaluate a group in compiled code; its worlds have no chance in them, and the outcome tells the return."""
         world: Any = self.env
         outcome, length = self._episodes(torch.where(torch.isfinite(genomes).all(-1, keepdim=True), genomes, 0.0))
-        worth, area = world.pay(outcome)
-        return Evaluated(genomes, worth, outcome, area, length, area >= 0)
+        area = world.pay(outcome)[1]
+        return Evaluated(genomes, world.returns(outcome), outcome, area, length, area >= 0)
 
     def _measures(
         self, seen: list[Tensor], tape: list[Any], length: Tensor, facts: dict[str, Tensor], keep: slice

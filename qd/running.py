@@ -18,12 +18,13 @@ from ..agents.stopping import signals
 from ..envs.areas.ids import AREA_IDS
 from ..envs.batch import BatchEnv, lane_seed
 from ..envs.bridges import make_batch
+from ..envs.kinds import Pixels
 from ..envs.physics.ids import PHYSICS_IDS
 from ..runs import CheckpointError, Run, read_checkpoint, write_checkpoint
 from .config import SearchConfig, check, from_json, to_json
 from .grid import Grid
 from .pictures import heat_map, progress_curve
-from .policies import MLP, Constant, Policy
+from .policies import CNN, MLP, Constant, Policy
 from .problem import Problem
 from .rollout import Evaluator, Ledger
 from .search import Search
@@ -108,6 +109,8 @@ def _policy(config: SearchConfig, env: BatchEnv) -> Policy:
         return MLP(
             observation, action, (128, 128) if config.hidden is None else config.hidden, bias="unit", activation="relu"
         )
+    if kind == "conv" or (kind == "auto" and isinstance(observation, Pixels)):
+        return CNN(observation, action, hidden=config.hidden or ())
     return MLP(observation, action, (5, 5) if config.hidden is None else config.hidden)
 
 
@@ -296,7 +299,7 @@ class ElitePolicy:
             deterministic: Ignored.
         """
         obs = torch.as_tensor(np.asarray(observation)) if not isinstance(observation, Tensor) else observation
-        single = not isinstance(self.policy, MLP) or obs.numel() == self.policy.sizes[0]
+        single = isinstance(self.policy, Constant) or obs.numel() == self.policy.inputs
         rows = obs[None] if single else obs
         layers = self.policy.unpack(self.genome.expand(len(rows), -1))
         actions = self.policy.act(layers, rows)

@@ -11,6 +11,13 @@ from ..tabular.vector import KeyedBatch
 from .pictures import Canvas, Shapes
 
 
+def check_pixels(pixels: int) -> int:
+    """A picture's height and width; ValueError where it is none."""
+    if isinstance(pixels, bool) or not isinstance(pixels, int) or not 8 <= pixels <= 2048:
+        raise ValueError(f"pixels={pixels!r}: pictures are 8 to 2048 pixels high and wide")
+    return pixels
+
+
 class AreaBatch(KeyedBatch):
     """N worlds whose episodes end with an outcome in the plane, and are paid by where that lies.
 
@@ -50,8 +57,7 @@ class AreaBatch(KeyedBatch):
         render_mode: str | None = None,
         pixels: int = 128,
     ) -> None:
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or not 8 <= pixels <= 2048:
-            raise ValueError(f"pixels={pixels!r}: pictures are 8 to 2048 pixels high and wide")
+        check_pixels(pixels)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r}: it is one of ['rgb_array'] or None")
         cap = shorter(steps, max_episode_steps)
@@ -71,6 +77,10 @@ class AreaBatch(KeyedBatch):
         away = (outcome[:, None] - self.areas[:, :2]).norm(dim=-1)
         worth, area = ((radius - away) / radius).max(-1)  # the areas are disjoint: at most one is positive
         return worth.clamp_min(0.0), torch.where(worth >= 0, area, -1)
+
+    def returns(self, outcome: Tensor) -> Tensor:
+        """The undiscounted returns, float32 ``[N]``, of episodes that end with outcomes ``[N, 2]``."""
+        return self.pay(outcome)[0]
 
     def _outcome(self, state: dict[str, Tensor]) -> Tensor:
         """The descriptor, float32 ``[N, 2]``."""
@@ -103,12 +113,16 @@ class AreaBatch(KeyedBatch):
         low, high = self.descriptor_bounds.tolist()
         return (low[0], low[1]), (high[0], high[1]), True
 
+    def _window(self, state: dict[str, Tensor]) -> tuple[Tensor | None, float]:
+        """Points ``[N, 2]`` and how far from them moving shapes lie at most; None where they may be anywhere."""
+        return None, 0.0
+
     def _pictures(self, state: dict[str, Tensor]) -> Tensor:
         if self._canvas is None:
             low, high, up = self._extent()
             self._canvas = Canvas(low, high, self.pixels, up=up, device=self.device)
             self._canvas.ground(self.areas, self._scenery())
-        return self._canvas.draw(self._shapes(state))
+        return self._canvas.draw(self._shapes(state), *self._window(state))
 
     def _add_frames(self, info: dict[str, Any], final: dict[str, Tensor] | None, done: Tensor | None) -> None:
         """Draw those lanes alone that are due: with searches that want last pictures only, none for most steps."""

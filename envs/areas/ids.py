@@ -8,5 +8,12 @@ AREA_IDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("cairn/RedundantArm-v0", _ONE, _MANY, {"world": "arm"}),
     ("cairn/ArmRepertoire-v0", _ONE, _MANY, {"world": "repertoire"}),
     ("cairn/HardMaze-v0", _ONE, _MANY, {"world": "maze"}),
+    ("cairn/DeceptiveMaze-v0", _ONE, _MANY, {"world": "maze", "reward": "progress"}),
+    (
+        "cairn/DeceptiveMazePixels-v0",
+        _ONE,
+        _MANY,
+        {"world": "maze", "reward": "progress", "sees": "picture", "ticks": 4, "pixels": 32},
+    ),  # fmt: skip
     ("cairn/Curling-v0", _ONE, _MANY, {"world": "curling"}),
 )

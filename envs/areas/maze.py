@@ -1,4 +1,4 @@
-"""The hard maze: a robot with range sensors, dead ends on the straight way, and two areas that pay."""
+"""The hard maze: a robot with range sensors or a picture, dead ends on the straight way, and two areas that pay."""
 
 from math import pi
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from .base import AreaBatch
+from ..kinds import Pixels
+from .base import AreaBatch, check_pixels
 from .pictures import Shapes
 
 SIZE = 600.0
@@ -40,22 +41,46 @@ class HardMazeBatch(AreaBatch):
     would bring the robot's rim into a wall is not made, but the turn is. Observations float32 ``[5]`` in 0 to 1: the
     free way at 45, 0 and -45 degrees from the heading, over the sensors' range of 100, and whether the last move was
     stopped by a wall on the left or on the right. The outcome is the place, over the maze's side of 600. Episodes last
-    500 steps.
+    500 moves, and a step is one move.
 
     Source: the hard maze of Lehman and Stanley, "Abandoning Objectives: Evolution through the Search for Novelty Alone"
     (2011), with the measures, start and areas of Paolo et al., "Sparse Reward Exploration via Novelty Search and
     Emitters" (GECCO 2021), whose robots take 2000 steps of a quarter of the length. Walls have no thickness here.
 
+    With ``reward="progress"`` it is the deceptive maze: each step pays how much nearer it came, as the crow flies, to
+    the first area's centre, over the maze's side, so that an episode's return is how much nearer its end is than its
+    start; and the straight way is a dead end. With ``sees="picture"`` observations are the pictures that ``render``
+    gives, from above, as in the Image Hard Maze of Such et al., "Deep Neuroevolution" (2017); the robot's nose shows
+    its heading, so one picture says where it is and where it looks.
+
     Args:
         num_envs: N.
-        kwargs: As for ``AreaBatch``: ``device``, ``max_episode_steps``, ``render_mode``, ``pixels``.
+        reward: ``"areas"``, at the end and by where that lies, or ``"progress"``.
+        sees: ``"sensors"``, or ``"picture"``: uint8 ``[pixels, pixels, 3]``.
+        ticks: Moves in a step, all with the wheels' same speeds; an episode has as many times fewer steps.
+        pixels: Height and width of the pictures.
+        kwargs: As for ``AreaBatch``: ``device``, ``max_episode_steps`` (steps, not moves), ``render_mode``.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
     """
 
-    def __init__(self, num_envs: int, **kwargs: Any) -> None:
-        sees = spaces.Box(0.0, 1.0, (len(ANGLES) + 2,), np.float32)
+    def __init__(
+        self, num_envs: int, *, reward: str = "areas", sees: str = "sensors", ticks: int = 1, pixels: int = 128,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        if reward not in ("areas", "progress") or sees not in ("sensors", "picture"):
+            raise ValueError(f"reward={reward!r}, sees={sees!r}: 'areas' or 'progress', and 'sensors' or 'picture'")
+        if isinstance(ticks, bool) or not isinstance(ticks, int) or not 1 <= ticks <= STEPS:
+            raise ValueError(f"ticks={ticks!r}: a step has 1 to {STEPS} moves")
+        self.reward, self.sees, self.ticks = reward, sees, ticks
+        seen: spaces.Box = spaces.Box(0.0, 1.0, (len(ANGLES) + 2,), np.float32)
+        if sees == "picture":
+            seen = Pixels((check_pixels(pixels), pixels, 3))
         wheels = spaces.Box(-1.0, 1.0, (2,), np.float32)
         areas = tuple((x / SIZE, y / SIZE, r / SIZE) for x, y, r in AREAS)
-        super().__init__(num_envs, sees, wheels, steps=STEPS, bounds=((0, 0), (1, 1)), areas=areas, **kwargs)
+        common: dict[str, Any] = {"bounds": ((0, 0), (1, 1)), "areas": areas, "pixels": pixels, **kwargs}
+        super().__init__(num_envs, seen, wheels, steps=STEPS // ticks, **common)
         ends = torch.tensor(WALLS, device=self.device)
         self._from, self._along = ends[:, :2], ends[:, 2:] - ends[:, :2]
         self._length2 = self._along.square().sum(-1)
@@ -88,11 +113,37 @@ class HardMazeBatch(AreaBatch):
         return self._state(place, heading, torch.zeros(self.num_envs, 2, device=self.device))
 
     def _state(self, place: Tensor, heading: Tensor, bumpers: Tensor) -> dict[str, Tensor]:
-        obs = torch.cat([self.ranges(place, heading) / RANGE, bumpers], -1)
-        return {"place": place, "heading": heading, "obs": obs}
+        state = {"place": place, "heading": heading}
+        if self.sees == "sensors":
+            state["obs"] = torch.cat([self.ranges(place, heading) / RANGE, bumpers], -1)
+        return state
+
+    def _observe(self, state: dict[str, Tensor]) -> Tensor:
+        return state["obs"] if self.sees == "sensors" else self._pictures(state)
+
+    def returns(self, outcome: Tensor) -> Tensor:
+        """The undiscounted returns, float32 ``[N]``, of episodes that end at outcomes ``[N, 2]``."""
+        if self.reward == "areas":
+            return self.pay(outcome)[0]
+        return self._away(torch.tensor(START, device=self.device) / SIZE) - self._away(outcome)
+
+    def _away(self, outcome: Tensor) -> Tensor:
+        """How far outcomes ``[..., 2]`` are from the first area's centre."""
+        away: Tensor = (outcome - self.areas[0, :2]).norm(dim=-1)
+        return away
 
     def _move(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         place, heading = self._s["place"], self._s["heading"]
+        for _ in range(self.ticks):
+            place, heading, bumpers = self._tick(place, heading, actions)
+        state = self._state(place, heading, bumpers)
+        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        if self.reward == "progress":
+            return state, self._away(self._outcome(self._s)) - self._away(self._outcome(state)), never
+        return state, torch.where(self._last_step(never), self.pay(place / SIZE)[0], 0.0), never
+
+    def _tick(self, place: Tensor, heading: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places, headings and bumpers after one move."""
         left, right = (SPEED * actions).unbind(-1)
         turn = (right - left) / (2 * RADIUS)
         # The exact arc: its chord is as long as sin(turn / 2) / (turn / 2) of the way, in the middle direction.
@@ -104,10 +155,7 @@ class HardMazeBatch(AreaBatch):
         stopped = distance < RADIUS
         side = torch.remainder(torch.atan2(way[:, 1], way[:, 0]) - heading + pi, 2 * pi) - pi
         bumpers = torch.stack([stopped & (side >= 0) & (side <= pi / 2), stopped & (side < 0) & (side >= -pi / 2)], -1)
-        place = torch.where(stopped[:, None], place, there)
-        never = torch.zeros_like(stopped)
-        reward = torch.where(self._last_step(never), self.pay(place / SIZE)[0], 0.0)
-        return self._state(place, heading, bumpers.to(torch.float32)), reward, never
+        return torch.where(stopped[:, None], place, there), heading, bumpers.to(torch.float32)
 
     def _outcome(self, state: dict[str, Tensor]) -> Tensor:
         return state["place"] / SIZE
@@ -117,6 +165,9 @@ class HardMazeBatch(AreaBatch):
 
     def _scenery(self) -> Shapes:
         return Shapes(torch.cat([self._from, self._from + self._along], -1)[None] / SIZE, 0.008)
+
+    def _window(self, state: dict[str, Tensor]) -> tuple[Tensor, float]:
+        return state["place"] / SIZE, 0.045  # the nose and half its width
 
     def _shapes(self, state: dict[str, Tensor]) -> Shapes:
         place, heading = state["place"] / SIZE, state["heading"]

@@ -19,7 +19,8 @@ from cairn.envs.areas.maze import WALLS, HardMazeBatch
 from cairn.envs.areas.repertoire import RepertoireBatch
 
 NAMES = [name for name, *_ in AREA_IDS]
-WORLDS = [kwargs["world"] for *_, kwargs in AREA_IDS]
+KWARGS = {name: kwargs for name, *_, kwargs in AREA_IDS}
+WORLDS = sorted({kwargs["world"] for kwargs in KWARGS.values()})
 
 
 @pytest.mark.parametrize("world", WORLDS)
