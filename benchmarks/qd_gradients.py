@@ -1,8 +1,12 @@
-"""QD score of MAP-Elites with gradients (PGA, DCG, DCRL) over that of MAP-Elites, on physics with foot contacts.
+"""QD scores of MAP-Elites with gradients (PGA, DCG, DCRL) over MAP-Elites', and one network that replays the archive.
 
 Walker2dUni and HalfCheetahUni; all searches evolve the same ReLU networks from the same kind of first genomes, and
 MAP-Elites has the same line operator and deviations. The QD score is the sum of the elites' returns in a grid of 32 x
 32 over all that was evaluated; what is below zero counts as zero. Each cell is a run folder: a killed one goes on.
+
+The actor of DCG and DCRL is a network that is told an outcome. It is told each elite's, in episodes of their own:
+"error" is the mean distance of what comes from what was wanted (outcomes are shares of the steps with a foot on the
+ground; in brackets that of the elites themselves, run again), "kept" the QD score of what comes, over the archive's.
 
     cairn bench qd_gradients                                # 100,000 evaluations, 5 seeds: days of a core
     cairn bench qd_gradients --worlds walker --algorithms map-elites pga-me --evaluations 1000 --seeds 1 \
@@ -23,12 +27,14 @@ from typing import Any
 import torch
 
 import cairn.benchmarks.tables as tables
-from cairn.qd import SearchConfig, load_grid
+from cairn.envs.bridges import make_batch
+from cairn.qd import Evaluator, SearchConfig, load_conditioned, load_grid, replay
 from cairn.qd import running as qd_running
 from cairn.runs import Run
 
 WORLDS = {"walker": "cairn/Walker2dUni-v0", "cheetah": "cairn/HalfCheetahUni-v0", "ant": "cairn/AntOmni-v0"}
 ALGORITHMS = ("map-elites", "pga-me", "dcg-me", "dcrl-me")
+TOLD = ("dcg-me", "dcrl-me")
 BINS = 32
 
 
@@ -42,12 +48,16 @@ def config(world: str, algorithm: str, seed: int, args: argparse.Namespace, run:
         options |= {name: value for name, value in told.items() if value is not None}
     if algorithm == "dcg-me":
         options["actors"] = args.population // 4
-    env_args = {} if args.episode is None else {"max_episode_steps": args.episode}
+    env_args = _env_args(args)
     return SearchConfig(
         env=WORLDS[world], algorithm=algorithm, evaluations=args.evaluations, seed=seed, run=str(run), bins=BINS,
         policy="relu", hidden=tuple(args.hidden), lanes=args.population, algorithm_args=options, env_args=env_args,
         threads=1,
     )  # fmt: skip
+
+
+def _env_args(args: argparse.Namespace) -> dict[str, Any]:
+    return {} if args.episode is None else {"max_episode_steps": args.episode}
 
 
 def measure(world: str, algorithm: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
@@ -60,26 +70,53 @@ def measure(world: str, algorithm: str, seed: int, args: argparse.Namespace) -> 
         qd_running.search(config(world, algorithm, seed, args, run))
     grid = load_grid(run)
     elites = grid.elites()["objective"]
+    score = float(elites.clamp_min(0).sum(dtype=torch.float64))
+    one = {name: float("nan") for name in REPLAYED}
+    if algorithm in TOLD:
+        one = _replayed(run, world, seed, score, args)
     return {
-        "qd_score": round(float(elites.clamp_min(0).sum(dtype=torch.float64)), 1),
-        "coverage": round(grid.scores()["coverage"], 4), "best": round(float(elites.max()), 1),
+        "qd_score": round(score, 1), "coverage": round(grid.scores()["coverage"], 4),
+        "best": round(float(elites.max()), 1), **{name: round(value, 4) for name, value in one.items()},
         "cpu_seconds": round(time.process_time() - began, 1),
     }  # fmt: skip
 
 
+REPLAYED = ("error", "elites_error", "kept")
+
+
+def _replayed(run: Path, world: str, seed: int, score: float, args: argparse.Namespace) -> dict[str, float]:
+    """One network told the elites' outcomes, and the elites again, in episodes that the search has not seen."""
+    actor, grid = load_conditioned(run), load_grid(run)
+    elites = grid.elites()
+    evaluator = Evaluator(
+        lambda lanes: make_batch(WORLDS[world], lanes, **_env_args(args)), actor.policy, seed=seed + 10**6,
+        lanes=args.population,
+    )  # fmt: skip
+    mine = replay(actor.toward(elites["measures"]), elites["measures"], evaluator, grid)
+    theirs = replay(elites["genomes"], elites["measures"], evaluator, grid)
+    return dict(zip(REPLAYED, (mine.error, theirs.error, mine.qd_score / score if score else float("nan"))))
+
+
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """IQM and 95 % bootstrap interval over seeds, and the ratio of QD scores to MAP-Elites' of the same seed."""
+    """IQM and 95 % bootstrap interval over seeds; ratios are to the QD score of the same seed."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault((row["world"], row["evaluations"], row["settings"], row["algorithm"]), []).append(row)
-    lines = ["| world | evaluations | settings | search | seeds | QD score | over MAP-Elites | coverage | best |",
-             "|" + "---|" * 9]  # fmt: skip
+    titles = "QD score | over MAP-Elites | over PGA | coverage | best | one network: error (elites') | kept"
+    lines = [f"| world | evaluations | settings | search | seeds | {titles} |", "|" + "---|" * 12]
     for (world, evaluations, settings, algorithm), group in groups.items():
-        base = {r["seed"]: float(r["qd_score"]) for r in groups.get((world, evaluations, settings, "map-elites"), [])}
-        ratios = [float(r["qd_score"]) / base[r["seed"]] for r in group if base.get(r["seed"])]
-        shown = [_with_interval([float(r[name]) for r in group], form)
-                 for name, form in (("qd_score", ",.0f"), ("coverage", ".3f"), ("best", ",.0f"))]  # fmt: skip
-        shown.insert(1, _with_interval(ratios, ".2f") if ratios else "")
+        numbers = {name: [float(r[name]) for r in group] for name in ("qd_score", "coverage", "best", *REPLAYED)}
+        shown = [_with_interval(numbers["qd_score"], ",.0f")]
+        for other in ("map-elites", "pga-me"):
+            base = {r["seed"]: float(r["qd_score"]) for r in groups.get((world, evaluations, settings, other), [])}
+            ratios = [float(r["qd_score"]) / base[r["seed"]] for r in group if base.get(r["seed"])]
+            shown.append(_with_interval(ratios, ".2f") if ratios and other != algorithm else "")
+        shown += [_with_interval(numbers["coverage"], ".3f"), _with_interval(numbers["best"], ",.0f")]
+        if algorithm in TOLD and not any(v != v for v in numbers["kept"]):
+            shown.append(f"{_with_interval(numbers['error'], '.3f')} ({tables.iqm(numbers['elites_error']):.3f})")
+            shown.append(_with_interval(numbers["kept"], ".2f"))
+        else:
+            shown += ["", ""]
         head = [world, f"{int(evaluations):,}", settings, algorithm, str(len(group))]
         lines.append("| " + " | ".join(head + shown) + " |")
     return "\n".join(lines)

@@ -124,6 +124,13 @@ class BatchEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Step every environment once; the class's docstring has the whole contract."""
         raise NotImplementedError
 
+    def rest(self, lanes: Tensor) -> None:
+        """Say that nobody looks at ``lanes`` (bool ``[N]``) until the next reset of all: a batch may leave them be.
+
+        What it tells of them in the meantime is unspecified, and finite; the others are not touched by it. Most batches
+        step them all the same: physics on a CPU does not.
+        """
+
     def observe(self) -> tuple[Any, dict[str, Any]]:
         """The present observation and ``info`` with its facts, without a step (after ``load_state_dict``, say)."""
         raise NotImplementedError(f"{type(self).__name__} does not show its present observation without a step")

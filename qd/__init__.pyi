@@ -1,5 +1,8 @@
 # For type checkers; made by benchmarks/render_stubs.py from the table in __init__.py: change it there.
 
+from .conditioned import ConditionedPolicy as ConditionedPolicy
+from .conditioned import load_conditioned as load_conditioned
+from .conditioned import replay as replay
 from .config import SearchConfig as SearchConfig
 from .descriptors import signature as signature
 from .distributed import DistributedEvaluator as DistributedEvaluator

@@ -1,4 +1,4 @@
-"""Whole episodes in compiled code: networks in the redundant arm and in the hard maze, one lane after the other.
+"""Whole episodes in compiled code: networks in the redundant arm, the hard maze and curling, one lane after the other.
 
 A batch steps all lanes by some fifty operations of torch, each of which costs microseconds however few lanes there are.
 Where nobody looks at the steps in between, a kernel of Warp's runs each network to the end of its own episode. The
@@ -16,9 +16,11 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from ..envs.areas import arm, maze
+from ..envs.areas import arm, curling, maze
 from ..envs.batch import BatchEnv
 from ..envs.grid.runtime import announced, start
+from .compiled_curling import curling_episodes
+from .compiled_networks import action, outputs
 from .policies import MLP, Policy
 
 wp.set_module_options({"enable_backward": False})
@@ -33,38 +35,6 @@ PI = wp.constant(pi)
 SENSOR = wp.constant(float(maze.ANGLES[0]))
 # Where a lane's work lies: angles, speeds, those of the next tick, x, y, and then two layers of its network.
 ARM_WORK = wp.constant(4 * arm.JOINTS + 2 * (arm.JOINTS + 1))
-
-
-@wp.func
-def _outputs(
-    lane: int, genomes: wp.array2d[float], sizes: wp.array[int], per_unit: int,
-    work: wp.array2d[float], inputs: int, width: int,
-) -> int:  # fmt: skip
-    at = int(0)
-    source = int(inputs)
-    target = int(inputs + width)
-    for layer in range(sizes.shape[0] - 1):
-        wide = sizes[layer + 1]
-        for o in range(wide):
-            work[lane, target + o] = 0.0
-        for k in range(sizes[layer]):
-            seen = work[lane, source + k]
-            for o in range(wide):
-                work[lane, target + o] = work[lane, target + o] + seen * genomes[lane, at + o]
-            at += wide
-        for o in range(wide):
-            bias = genomes[lane, at + o * per_unit]
-            work[lane, target + o] = wp.tanh((work[lane, target + o] + bias) * 0.5)
-        at += 1 + (wide - 1) * per_unit
-        other = int(source)
-        source = int(target)
-        target = int(other)
-    return source
-
-
-@wp.func
-def _action(out: float) -> float:
-    return wp.clamp(-1.0 + (out + 1.0), -1.0, 1.0)
 
 
 @wp.func
@@ -114,7 +84,7 @@ def _arm_episodes(
     while t < steps and not stopped:
         for k in range(JOINTS):
             work[lane, ARM_WORK + k] = wp.clamp(work[lane, k] / PI, -1.0, 1.0)
-        out = _outputs(lane, genomes, sizes, per_unit, work, ARM_WORK, width)
+        out = outputs(lane, genomes, sizes, per_unit, work, ARM_WORK, width)
         for _tick in range(TICKS):
             if not stopped:
                 turned = float(0.5 * PI)
@@ -123,7 +93,7 @@ def _arm_episodes(
                 work[lane, first] = BASE
                 work[lane, second] = BASE
                 for k in range(JOINTS):
-                    faster = work[lane, JOINTS + k] + _action(work[lane, out + k]) * (TICK * 0.5)
+                    faster = work[lane, JOINTS + k] + action(work[lane, out + k]) * (TICK * 0.5)
                     there = work[lane, k] + faster * TICK
                     work[lane, 2 * JOINTS + k] = there
                     work[lane, 3 * JOINTS + k] = faster
@@ -187,9 +157,9 @@ def _maze_episodes(
             work[lane, k] = free / RANGE
         work[lane, 3] = left_bumper
         work[lane, 4] = right_bumper
-        out = _outputs(lane, genomes, sizes, per_unit, work, 0, width)
-        left = SPEED * _action(work[lane, out])
-        right = SPEED * _action(work[lane, out + 1])
+        out = outputs(lane, genomes, sizes, per_unit, work, 0, width)
+        left = SPEED * action(work[lane, out])
+        right = SPEED * action(work[lane, out + 1])
         turn = (right - left) / (2.0 * RADIUS)
         chord = (left + right) / 2.0
         if turn != 0.0:
@@ -246,6 +216,7 @@ def _worlds() -> dict[type[BatchEnv], _World]:
     return {
         arm.ArmBatch: _World(_arm_episodes, spiral, blocks, int(ARM_WORK)),
         maze.HardMazeBatch: _World(_maze_episodes, torch.tensor([*maze.START, maze.HEADING]), lines, 0),
+        curling.CurlingBatch: _World(curling_episodes, torch.tensor(curling.BALL_START), lines, 0),  # it has no walls
     }
 
 
@@ -281,7 +252,7 @@ class Episodes:
 
 def episodes(env: BatchEnv, policy: Policy) -> Episodes | None:
     """The compiled episodes of these policies in this world, or None where there are none."""
-    known = type(env) in (arm.ArmBatch, maze.HardMazeBatch) and env.device.type == "cpu"
-    if isinstance(env, maze.HardMazeBatch) and (env.sees != "sensors" or env.ticks > 1):
+    known = type(env) in (arm.ArmBatch, maze.HardMazeBatch, curling.CurlingBatch) and env.device.type == "cpu"
+    if isinstance(env, maze.HardMazeBatch, curling.CurlingBatch) and (env.sees != "sensors" or env.ticks > 1):
         return None
     return Episodes(env, policy) if known and type(policy) is MLP else None

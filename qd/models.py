@@ -186,27 +186,39 @@ class TripletDescriptor:
             raise RuntimeError("there is nothing to learn from yet: give judgments with judge() first")
         rows = torch.cat(self._judged)
         cut = len(rows) * 3 // 4
-        learn, held = rows[:cut], rows[cut:]
-        weight = self._fresh().requires_grad_()
+        ways = rows[:, 1:] - rows[:, :1]  # from the reference to the near one and to the far one, [J, 2, F]
+        learn, held = ways[:cut], ways[cut:]
+        weight = self._fresh()
         optimiser = torch.optim.Adam([weight], lr=self.rate)
         right: list[float] = []
         for epoch in range(self.epochs):
             for part in parts(cut, self.batch, self._generator):
-                loss = (self.margin - _gap(learn[part], weight)).clamp_min(0.0).mean()
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                weight.grad = self.slope(learn[part], weight)
                 optimiser.step()
-            right.append(float((_gap(held, weight.detach()) > 0).float().mean()))
+            right.append(float((_gap(held @ weight) > 0).float().mean()))
             if epoch > 10 and sum(right[-10:]) < sum(right[-11:-1]):
                 break
         self.weight, self.accuracy, self.version = weight.detach(), right[-1], self.version + 1
+
+    def slope(self, ways: Tensor, weight: Tensor) -> Tensor:
+        """The gradient of the mean loss of judgments, ``[F, M]``: by hand, a tenth of what autograd takes.
+
+        Args:
+            ways: From the reference to the near one and to the far one, ``[J, 2, F]``.
+            weight: ``[F, M]``.
+        """
+        points = ways @ weight
+        # Where the margin is broken, the near one is to come nearer and the far one to go farther.
+        broken = (_gap(points) < self.margin).to(points.dtype) * (2 / len(ways))
+        pull = points * torch.stack([broken, -broken], -1)[..., None]
+        return ways.flatten(0, 1).T @ pull.flatten(0, 1)
 
     def encode(self, features: Tensor) -> Tensor:
         """``[P, M]``."""
         return features @ self.weight
 
 
-def _gap(rows: Tensor, weight: Tensor) -> Tensor:
-    """How much farther the far one is than the near one, squared distances, ``[J]``; rows are ``[J, 3, F]``."""
-    reference, near, far = (rows @ weight).unbind(1)
-    return (reference - far).square().sum(-1) - (reference - near).square().sum(-1)
+def _gap(points: Tensor) -> Tensor:
+    """How much farther the far one is than the near one, squared distances, ``[J]``; points are ``[J, 2, M]``."""
+    near, far = points.square().sum(-1).unbind(1)
+    return far - near

@@ -80,7 +80,7 @@ class MLP:
             raise ValueError(f"activation={activation!r}: 'sigmoid' or 'relu'")
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
             raise ValueError(f"hidden={tuple(hidden)!r}: the numbers of units, each at least 1")
-        self._actions = _Actions(action)
+        self._actions, self.shape = _Actions(action), observation.shape
         self.bias, self.activation = bias, activation
         self._resize((int(np.prod(observation.shape)), *hidden, self._actions.width))
 
@@ -157,7 +157,7 @@ class Constant:
         self._actions = _Actions(action)
         if self._actions.discrete:
             raise TypeError(f"a constant policy needs a Box of actions, not {action}")
-        self.size = self._actions.width
+        self.size, self.shape = self._actions.width, observation.shape or ()
 
     def unpack(self, genomes: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The actions."""
@@ -204,7 +204,7 @@ class CNN:
             raise ValueError(f"layers={layers!r}, hidden={hidden!r}: (channels, kernel, stride) and units, at least 1")
         self._actions = _Actions(action)
         self.layers, self.hidden = tuple((c, k, s) for c, k, s in layers), tuple(hidden)
-        height, width, channels = observation.shape
+        self.shape = height, width, channels = observation.shape
         self.inputs = height * width * channels
         """Numbers of an observation."""
         self.shapes: list[tuple[int, int]] = []

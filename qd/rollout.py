@@ -155,8 +155,9 @@ class Evaluator:
         frames: Keep each episode's last picture (``env`` needs ``render_mode="rgb_array"``).
         lanes: The largest group, where ``env`` is a function.
         transitions: Keep every step of every episode, for searches that learn from them.
-        compiled: Run whole episodes in compiled code where there is some: networks on a CPU in the redundant arm and in
-            the hard maze, where no measures, frames or transitions are asked for: the same rules, other roundings.
+        compiled: Run whole episodes in compiled code where there is some: networks on a CPU in the redundant arm, the
+            hard maze and curling, where no measures, frames or transitions are asked for: the same rules, other
+            roundings.
 
     Raises:
         ValueError: The environment has no cap and none is given.
@@ -254,6 +255,8 @@ class Evaluator:
         obs, info = env.reset(seed=lane_seed(self.seed, number))
 
         alive = torch.arange(lanes, device=env.device) < count
+        if count < lanes:
+            env.unwrapped.rest(~alive)
         total = torch.zeros(lanes, dtype=torch.float64, device=env.device)
         length = torch.zeros(lanes, dtype=torch.int64, device=env.device)
         last = {name: value.clone() for name, value in info.get("facts", {}).items()}
@@ -291,6 +294,7 @@ class Evaluator:
                 alive = alive & ~done
                 if not bool(alive.any()):
                     break
+                env.unwrapped.rest(~alive)
         keep = slice(0, count)
         facts = {name: value[keep] for name, value in last.items()}
         measures = self._measures(seen, tape, length, facts, keep)

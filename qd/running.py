@@ -293,13 +293,13 @@ class ElitePolicy:
         """The action for one observation, or actions for N; there is no chance in it.
 
         Args:
-            observation: One, or a batch ``[N, ...]``, as array or tensor.
+            observation: One, or a batch ``[N, ...]``, of one too, as array or tensor.
             state: Returned as it is.
             episode_start: Ignored.
             deterministic: Ignored.
         """
         obs = torch.as_tensor(np.asarray(observation)) if not isinstance(observation, Tensor) else observation
-        single = isinstance(self.policy, Constant) or obs.numel() == self.policy.inputs
+        single = obs.ndim == len(self.policy.shape)
         rows = obs[None] if single else obs
         layers = self.policy.unpack(self.genome.expand(len(rows), -1))
         actions = self.policy.act(layers, rows)
@@ -314,7 +314,7 @@ def load_policies(run: str | Path) -> dict[tuple[int, ...], ElitePolicy]:
         ConfigError: The run is no search, or its environment cannot be made.
         CheckpointError: The archive is missing or damaged.
     """
-    grid, policy = load_grid(run), _policy_of(run)
+    grid, policy = load_grid(run), policy_of(run)
     rows = grid.elites()
     shape = (grid.bins,) * len(grid.low)
     places = [tuple(int(i) for i in np.unravel_index(c, shape)) for c in rows["cell"].tolist()]
@@ -324,7 +324,8 @@ def load_policies(run: str | Path) -> dict[tuple[int, ...], ElitePolicy]:
         raise CheckpointError(f"{run}: {error}") from error
 
 
-def _policy_of(run: str | Path) -> Policy:
+def policy_of(run: str | Path) -> Policy:
+    """The form of a run's policies."""
     config = from_json(Run.open(run).config)
     return _policy(config, make_batch(config.env, 1, **config.env_args))
 
@@ -350,7 +351,7 @@ def film(run: str | Path, cell: tuple[int, ...] | None, video: str | Path | None
         raise ConfigError(f"fps is at least 1, and {path} must end in .mp4 and lie in a folder that exists")
     number = _number(grid, cell)
     place = tuple(int(i) for i in np.unravel_index(number, (grid.bins,) * len(grid.low)))
-    elite = ElitePolicy(_policy_of(run), grid.genomes[number])
+    elite = ElitePolicy(policy_of(run), grid.genomes[number])
     try:
         # Not gym.make, which takes max_episode_steps for itself: then a world does not know when its episodes end.
         env = make_batch(config.env, 1, render_mode="rgb_array", **config.env_args)

@@ -103,6 +103,7 @@ class PhysicsBatch(BatchEnv):
         self._elapsed = np.zeros(num_envs, np.int64)
         self._obs = np.zeros((num_envs, width), self._dtype)
         self._none = np.zeros(num_envs, np.bool_)
+        self._resting = self._none
 
     @property
     def touching_pairs(self) -> Tensor:
@@ -136,6 +137,8 @@ class PhysicsBatch(BatchEnv):
         if not self._rngs and not chosen.all():
             raise gym.error.ResetNeeded("the first reset is of all environments: leave out options['reset_mask']")
         lanes = np.flatnonzero(chosen)
+        if len(lanes) == self.num_envs:
+            self._resting = self._none
         given = option_rows(self.task, options, self.num_envs)
         if seed is not None or not self._rngs:
             main = secrets.randbits(62) if seed is None else seed
@@ -155,6 +158,10 @@ class PhysicsBatch(BatchEnv):
         if self._frame_every:
             info["frame"], info["_frame"] = self._frames(self._elapsed % self._frame_every == 0)
         return split(self._parts, torch.from_numpy(self._obs)), info
+
+    def rest(self, lanes: Tensor) -> None:
+        """Leave ``lanes`` (bool ``[N]``) as they are, or as they were a step before, until the next reset of all."""
+        self._resting = check_reset_mask(lanes, self.num_envs).copy()
 
     def _renew(self, chosen: NDArray[np.bool_] | None = None) -> None:
         """Draw anew what the last step left behind, such as the next goal; upstream draws it with that step."""
@@ -196,6 +203,8 @@ class PhysicsBatch(BatchEnv):
         action = self._checked(actions)
         final_obs, reward, terminated, unstable, info = self.advance(action)
         truncated = self._none if self.max_steps is None else self._elapsed >= self.max_steps
+        if self._resting is not self._none:
+            terminated, truncated = terminated & ~self._resting, truncated & ~self._resting
         ended = terminated | truncated
         facts = self._facts(self.engine.now, unstable)
         final_facts = self._tensors(facts)
@@ -238,7 +247,7 @@ class PhysicsBatch(BatchEnv):
         """Step without resets: observations, rewards in float64, terminated, unstable, and upstream's info."""
         engine = self.engine
         self._renew()
-        engine.step(action)
+        engine.step(action, None if self._resting is self._none else np.flatnonzero(~self._resting))
         unstable = engine.unstable()
         broken = np.flatnonzero(unstable)
         if len(broken):

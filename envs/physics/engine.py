@@ -123,8 +123,8 @@ class CpuEngine:
         """The states before the last step."""
         return self._past.state
 
-    def step(self, ctrl: NDArray[Any]) -> None:
-        """Step all environments with ``ctrl [N, nu]``.
+    def step(self, ctrl: NDArray[Any], lanes: NDArray[np.intp] | None = None) -> None:
+        """Step all environments with ``ctrl [N, nu]``, or ``lanes`` alone: the rest is as it was a step or two before.
 
         Raises:
             RuntimeError: MuJoCo had no room for all contacts or constraints, and dropped some.
@@ -132,11 +132,11 @@ class CpuEngine:
         self._now, self._past = self._past, self._now
         if self._limit is None:
             self._shards.states[:, self._ctrl] = ctrl
-            self._visit(None, substeps=self.substeps, post=self._forces)
+            self._visit(lanes, substeps=self.substeps, post=self._forces)
         else:
             # As upstream: the solver starts warm from it. In 18,000 steps of the point nothing depended on it, but that
             # is a property of walls along the axes, not of the engine.
-            self._visit(None, limit=self._limit, controls=ctrl, substeps=self.substeps)
+            self._visit(lanes, limit=self._limit, controls=ctrl, substeps=self.substeps)
 
     def start(self, lanes: NDArray[np.intp], qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Start ``lanes`` anew at ``qpos [k, nq]``, ``qvel [k, nv]``; raises as ``step`` does."""
@@ -180,6 +180,8 @@ class CpuEngine:
     def _visit(self, lanes: NDArray[np.intp] | None, **what: Any) -> None:
         """Have ``lanes`` (None: all) visited, and see what MuJoCo warned of."""
         self._broken[:] = False
+        if lanes is not None and not len(lanes):
+            return
         try:
             warnings = self._shards.visit(lanes, self._now.packed, self._now.touching, **what)
         except mujoco.FatalError as error:

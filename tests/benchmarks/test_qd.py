@@ -66,5 +66,10 @@ def test_ratios_of_qd_scores(tmp_path, capsys):
     scores = [float(row["qd_score"]) for row in rows]
     assert len(rows) == 2 and min(scores) > 0 and all(0 < float(row["coverage"]) <= 16 / 1024 for row in rows)
     assert f"{scores[1] / scores[0]:.2f} [" in capsys.readouterr().out
+    told = {name: float(rows[1][name]) for name in qd_gradients.REPLAYED}
+    assert 0 <= told["elites_error"] < 1 and 0 < told["error"] < 1.5 and 0 <= told["kept"] <= 3
+    assert rows[0]["error"] == "nan"
+    first, second = (tmp_path / "table.md").read_text().splitlines()[2:]
+    assert first.endswith("|  |  |") and f"| {told['kept']:.2f} [" in second
     qd_gradients.main(args)
     assert len(Cells(tmp_path / "cells.csv", ["world"]).rows()) == 2

@@ -63,6 +63,26 @@ def test_robots_that_meet_walls():
     assert (distance >= 10 - 1e-2).all() and (distance < 14).float().mean() > 0.2
 
 
+@pytest.mark.parametrize("bias", ["layer", "unit"])
+def test_curling(bias):
+    """Arms that hit the ball and arms that miss it; the edge of the table and the joints' limits are met."""
+    quick, slow = both("curling", None, count=400, hidden=(5, 5, 5), bias=bias)
+    assert torch.equal(quick.length, slow.length) and quick.length.eq(500).all()
+    moved = (slow.measures - torch.tensor([-0.5, 0.2])).norm(dim=-1) > 0.1
+    close = (quick.measures - slow.measures).abs().amax(-1) < 1e-3
+    assert 0.2 < moved.float().mean() < 1 and close.float().mean() > 0.9  # a bounce magnifies the last digit
+    assert close[moved].float().mean() > 0.8 and torch.equal(quick.area[close], slow.area[close])
+    assert (quick.objective - slow.objective)[close].abs().max() < 0.01
+
+
+def test_curling_for_a_while():
+    """A short time in which no rounding grows: every lane is at the same place, hit or not."""
+    for steps in (1, 40, 90):
+        quick, slow = both("curling", steps, count=400, hidden=(), scale=3.0, seed=steps)
+        assert ((quick.measures - slow.measures).abs().amax(-1) < 1e-4).float().mean() > 0.995
+    assert (slow.measures - torch.tensor([-0.5, 0.2])).norm(dim=-1).gt(0.05).float().mean() > 0.1
+
+
 def test_the_goal_is_in_the_observation_order():
     """A network that turns by one sensor alone: a permutation of the sensors would send it elsewhere."""
     for k in range(5):
@@ -79,12 +99,12 @@ def test_when_there_is_none():
     env = make_vec("arm", 4)
     policy = MLP(env.single_observation_space, env.single_action_space)
     still = Constant(env.single_observation_space, env.single_action_space)
-    curling = make_vec("curling", 4)
-    throws = MLP(curling.single_observation_space, curling.single_action_space)
+    repertoire = make_vec("repertoire", 4)
+    bends = MLP(repertoire.single_observation_space, repertoire.single_action_space)
     assert Evaluator(env, policy)._episodes is not None
     for evaluator in (
         Evaluator(env, still),
-        Evaluator(curling, throws),
+        Evaluator(repertoire, bends),
         Evaluator(env, policy, cap=50),
         Evaluator(env, policy, measures=lambda x: x.obs[-1, :, :2]),
         Evaluator(TimeLimit(env, 50), policy),

@@ -54,9 +54,22 @@ def test_an_autoencoder_learns_a_plane_and_is_surprised_by_what_is_off_it():
 
 
 def test_the_triplet_loss_by_hand():
-    rows = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]])
-    assert _gap(rows, torch.eye(2)).tolist() == [8.0]
-    assert _gap(rows, torch.tensor([[2.0], [0.0]])).tolist() == [-4.0]
+    ways = torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])
+    assert _gap(ways).tolist() == [8.0]
+    assert _gap(ways @ torch.tensor([[2.0], [0.0]])).tolist() == [-4.0]
+
+
+def test_the_slope_is_the_loss_functions():
+    """Of the paper's loss in full, by autograd: some judgments keep the margin, and pull at nothing."""
+    g = torch.Generator().manual_seed(0)
+    model = TripletDescriptor(7, margin=0.5)
+    reference, near, far = torch.randn(3, 40, 7, generator=g)
+    weight = (0.4 * torch.randn(7, 2, generator=g)).requires_grad_()
+    to_near, to_far = (((reference - x) @ weight).norm(dim=1) ** 2 for x in (near, far))
+    lost = torch.relu(0.5 - (to_far - to_near))
+    lost.mean().backward()
+    ways = torch.stack([near - reference, far - reference], 1)
+    assert torch.allclose(model.slope(ways, weight.detach()), weight.grad, atol=1e-5) and 5 < (lost > 0).sum() < 35
 
 
 def test_triplets_find_the_outcome_among_distractors():

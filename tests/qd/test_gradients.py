@@ -7,8 +7,23 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from cairn.agents.config import ConfigError
 from cairn.envs.bridges import make_batch
-from cairn.qd import MLP, Evaluated, Evaluator, Problem, Search, SearchConfig, Transitions, load_grid, load_policies
+from cairn.qd import (
+    MLP,
+    ConditionedPolicy,
+    Evaluated,
+    Evaluator,
+    Grid,
+    Problem,
+    Search,
+    SearchConfig,
+    Transitions,
+    load_conditioned,
+    load_grid,
+    load_policies,
+    replay,
+)
 from cairn.qd import running as qd_running
 from cairn.qd.critics import Learner, Replay
 from cairn.qd.dcrl import DCG, DCRL, folded
@@ -352,6 +367,61 @@ def test_runs_resume_to_the_same_bits(tmp_path, name):
     policies = load_policies(tmp_path / "whole")
     assert len(policies) == load_grid(tmp_path / "whole").occupied.sum()
     assert next(iter(policies.values())).predict(np.zeros(11, np.float32))[0].shape == (3,)
+
+
+# ---- one policy for the archive --------------------------------------------------------------------------------
+
+
+def direct(genomes):
+    """A world of one step without observations: the outcome is the two actions, which begin at the bias."""
+    out = torch.tanh(genomes[:, -2:])
+    none = torch.full((len(out),), -1)
+    good = torch.isfinite(out).all(-1)
+    return Evaluated(genomes, 1 + out[:, 0], torch.stack([out[:, 0], 2 * out[:, 1]], -1), none, none, good)
+
+
+def test_one_policy_replays_an_archive():
+    """An actor whose action is tanh of the wish: what comes, how far that is, and the score, all by hand."""
+    policy = network((), -1, 1)
+    actor = torch.zeros(1, policy.widened(2).size)
+    actor[0, 6], actor[0, 9] = 1.0, 1.0  # after three observations' weights those of the wish, then the bias
+    low, high = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 2.0])
+    one = ConditionedPolicy(policy, actor, low, high)
+    wanted = torch.tensor([[0.5, -1.0], [-0.5, 2.0], [0.9, 0.0]])
+    done = replay(one.toward(wanted), wanted, direct, Grid(low, high, 4, genome=policy.size))
+    came = np.stack([np.tanh([0.5, -0.5, 0.9]), 2 * np.tanh([-0.5, 1.0, 0.0])], -1)
+    assert done.error == pytest.approx(np.linalg.norm(came - wanted.numpy(), axis=1).mean(), abs=1e-5)
+    assert done.qd_score == pytest.approx((1 + came[:, 0]).sum(), abs=1e-5) and done.grid.occupied.sum() == 3
+    assert np.allclose(one.at(0.5, -1.0).predict(np.ones(3))[0], [np.tanh(0.5), np.tanh(-0.5)], atol=1e-6)
+    exact = replay(torch.atanh(torch.tensor([[0.0] * 6 + [0.3, 0.2]])), torch.tensor([[0.3, 0.4]]), direct, done.grid)
+    assert exact.error < 1e-6
+    broken = replay(one.toward(wanted * torch.tensor([[torch.nan], [1.0], [1.0]])), wanted, direct, done.grid)
+    assert broken.error == pytest.approx(np.linalg.norm(came - wanted.numpy(), axis=1)[1:].mean(), abs=1e-5)
+    for genomes, points in ((torch.zeros(0, 8), torch.zeros(0, 2)), (torch.zeros(2, 8), torch.zeros(3, 2))):
+        with pytest.raises(ValueError, match="as many"):
+            replay(genomes, points, direct, done.grid)
+    with pytest.raises(ValueError, match="finite"):
+        replay(torch.full((1, 8), torch.nan), torch.zeros(1, 2), direct, done.grid)
+    with pytest.raises(ValueError, match="2 numbers"):
+        one.toward(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="numbers"):
+        ConditionedPolicy(policy, actor[:, 1:], low, high)
+
+
+def test_the_actor_of_a_run_is_loaded(tmp_path):
+    for name in ("dcg-me", "pga-me"):
+        qd_running.search(config(tmp_path / name, name, 20))
+    one, grid = load_conditioned(tmp_path / "dcg-me"), load_grid(tmp_path / "dcg-me")
+    learned = Run.open(tmp_path / "dcg-me").latest()[2]["search"]["search"]["learner"]["actor"]
+    obs = torch.randn(1, 11, generator=torch.Generator().manual_seed(0))
+    wide = one.policy.widened(1)
+    low, high = grid.low.item(), grid.high.item()
+    for place in (low, 0.3 * low + 0.7 * high):
+        told = torch.tensor([[2 * (place - low) / (high - low) - 1]])
+        expected = wide.act(wide.unpack(learned), torch.cat([obs, told], -1))
+        assert np.allclose(one.at(place).predict(obs)[0], expected[0], atol=1e-6)
+    with pytest.raises(ConfigError, match="dcrl-me"):
+        load_conditioned(tmp_path / "pga-me")
 
 
 def test_states_that_do_not_fit_are_refused():

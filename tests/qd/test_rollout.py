@@ -220,3 +220,41 @@ def test_mistakes_are_named():
         Evaluator(endless, policy)
     with pytest.raises(ValueError, match="one row"):
         Evaluator(TimeLimit(env, 3), policy, measures=lambda x: torch.zeros(1, 2))(torch.zeros(2, policy.size))
+
+
+def test_lanes_whose_policy_is_done_rest(monkeypatch):
+    """Hoppers that fall sooner or later: the same numbers as when all lanes are stepped to the end, for less."""
+    from cairn.envs.bridges import make_batch
+    from cairn.envs.physics.batch import PhysicsBatch
+    from cairn.envs.physics.engine import CpuEngine
+
+    env = make_batch("cairn/HopperUni-v0", 8, max_episode_steps=60, threads=1)
+    policy = MLP(env.single_observation_space, env.single_action_space, (4,), bias="unit", activation="relu")
+    genomes = 4 * policy.first(13, torch.Generator().manual_seed(1))
+    real, visited = CpuEngine._visit, []
+
+    def visit(self, lanes, work):
+        visited.append(self.num_envs if lanes is None else len(lanes))
+        real(self, lanes, work)
+
+    monkeypatch.setattr(CpuEngine, "_visit", visit)
+    resting = Evaluator(env, policy, transitions=True)(genomes)
+    awake_after_all = len(visited), sum(visited)
+    env.reset(seed=3)
+    obs = env.step(torch.zeros(8, 3))[0]
+    assert visited[-1] == 8 and len(obs.unique(dim=0)) == 8  # a reset wakes them
+    env.rest(torch.arange(8) == 2)  # it neither moves nor ends, while the others reach the cap
+    told = [env.step(torch.zeros(8, 3)) for _ in range(59)]
+    still = [obs[2] for obs, *_ in told]
+    assert torch.equal(still[0], still[-1]) and not torch.equal(told[0][0][3], told[1][0][3])
+    ended = torch.stack([info["_final_obs"].clone() for *_, info in told])
+    assert ended.any(0).tolist() == [True, True, False, True, True, True, True, True]
+    visited.clear()
+    monkeypatch.setattr(PhysicsBatch, "rest", lambda self, lanes: None)
+    stepped = Evaluator(env, policy, transitions=True)(genomes)
+    for name in ("objective", "measures", "length", "valid"):
+        assert torch.equal(getattr(resting, name), getattr(stepped, name))
+    assert all(torch.equal(v, getattr(stepped.transitions, k)) for k, v in vars(resting.transitions).items())
+    assert len(stepped.length.unique()) > 3
+    # Steps, the two resets, and the starts of lanes that went on with an episode of their own before they rested.
+    assert awake_after_all[1] <= int(resting.length.sum()) + 2 * 8 + 13 < sum(visited) - 50

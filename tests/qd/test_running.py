@@ -9,8 +9,9 @@ import torch
 
 from cairn.agents.config import ConfigError
 from cairn.cli import main
-from cairn.envs.areas.make import make
-from cairn.qd import SearchConfig, load_grid, load_policies
+from cairn.envs.areas import arm
+from cairn.envs.areas.make import make, make_vec
+from cairn.qd import MLP, Constant, ElitePolicy, SearchConfig, load_grid, load_policies
 from cairn.qd import running as qd_running
 from cairn.qd.config import from_json, to_json
 from cairn.qd.pictures import heat_map
@@ -91,9 +92,27 @@ def test_the_archive_is_policies_and_pictures(tmp_path):
         assert info["facts"]["descriptor"] == pytest.approx(grid.measures[number].numpy(), abs=1e-4)
     rows = elite.predict(np.stack([obs, obs]))[0]
     assert rows.shape == (2, 20) and np.allclose(rows[0], elite.predict(torch.from_numpy(obs))[0], atol=1e-6)
+    assert elite.predict(obs[None])[0].shape == (1, 20)  # a batch of one is a batch
     for name in ("archive.png", "curve.png"):
         assert (tmp_path / "r" / name).stat().st_size > 5000
     assert json.loads((tmp_path / "r" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("world", ["arm", "repertoire"])
+def test_elites_are_stable_baselines_models(monkeypatch, world):
+    """SB3's evaluation, which puts one environment into a batch of one, gets the return that the evaluator got."""
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+
+    monkeypatch.setattr(arm, "AREAS", ((0.5, 0.5, 1.0),))  # every arm is paid
+    env = make(world)
+    kind = MLP if world == "arm" else Constant
+    policy = kind(env.observation_space, env.action_space)
+    genomes = torch.randn(40, policy.size, generator=torch.Generator().manual_seed(0))
+    paid = Evaluator(make_vec(world, 40), policy)(genomes).objective
+    best = int(paid.argmax())
+    mean, deviation = evaluate_policy(ElitePolicy(policy, genomes[best]), Monitor(env), 2)
+    assert mean == pytest.approx(float(paid[best]), abs=1e-2) and mean > 0 and deviation < 1e-6
 
 
 def test_the_heat_map_shows_elites_where_they_are(tmp_path):
