@@ -41,7 +41,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
 
     actions_of: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     one: ClassVar[OffPolicySettings]  # defaults for one environment
-    chosen = (*SETTINGS, "learning_rate", "gamma", "tau", "reward_freq")
+    chosen: ClassVar[tuple[str, ...]] = (*SETTINGS, "learning_rate", "gamma", "tau", "reward_freq")
 
     policy: OffPolicyPolicy
     replay_buffer: ReplayBuffer
@@ -117,7 +117,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         settings = resolve_off_policy(lanes, self.one, **asked)
         self.buffer_size, self.learning_starts, self.batch_size, freq, self.gradient_steps = settings
         self.train_freq = TrainFreq(freq, unit)
-        given = self._config["reward_freq"]
+        given = self._config.get("reward_freq")
         self.reward_freq = max(2048 // lanes, 16) if given is None else int(given)
         if self.reward_freq < 1:
             raise ValueError(f"reward_freq={given}: steps between two updates of the reward's terms, at least 1")

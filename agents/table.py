@@ -39,6 +39,7 @@ AGENTS: dict[str, Agent] = {
     "adversarial_sac": Agent("imitation.adversarial:AdversarialSAC", "Off-policy adversarial imitation on SAC."),
     "adversarial_td3": Agent("imitation.adversarial:AdversarialTD3", "Off-policy adversarial imitation on TD3."),
     "iq_learn_sac": Agent("imitation.iq_learn:IQLearnSAC", "The same on SAC; continuous actions."),
+    "mamql": Agent("multi.mamql:MAMQL", "Inverse Q-learning for teams, a marginal critic each; discrete actions."),
     "ippo": Agent("multi.ppo:IPPO", "PPO for teams: independent learners that share one network; any actions."),
     "mappo": Agent("multi.ppo:MAPPO", "PPO for teams with a critic that sees what all agents see; any actions."),
     "league": Agent("multi.league:League", "PPO for games of two: self-play against a league of past selves."),

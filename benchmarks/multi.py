@@ -3,7 +3,7 @@
     python benchmarks/multi.py --speed              # needs the extra `multi` (mpe2)
     python benchmarks/multi.py --learn              # returns over seeds; goes on where it was when started again
     python benchmarks/multi.py --learn --tasks spread --agents maddpg teamreg --seeds 3 --steps 2e5
-    python benchmarks/multi.py --imitate            # MAMQL beside joint IQ-Learn and cloning, from demonstrations
+    python benchmarks/multi.py --imitate --seeds 5  # MAMQL beside joint IQ-Learn and cloning, from demonstrations
     python benchmarks/multi.py --table              # only write the tables anew
 
 Speed: mpe2's simple_spread in PettingZoo's loop (every agent a random action, dicts in and out) and a batch of a native
@@ -16,12 +16,13 @@ Learn: the agents train for so many environment steps of the whole batch, and th
 agents, and get as many environment steps as the rest. Returns are means over the agents. CPU seconds stand beside them.
 
 Imitate: scripted pairs (Gems: both to the purple gem that is nearest for the farther one, or each to its own; the
-kitchen: one brings onions, one serves) show 20,000 transitions, or ``--rows``: from 2,000 all methods learn Gems by
-heart, and act in fresh episodes as if they had learned nothing. After so many updates the learner plays 100 fresh
-episodes, its actions drawn from its softmax policy, as in the paper's code ("greedy": the likeliest ones, which turn in
-circles where two are nearly equal). The reward it has recovered is correlated with the task's own over transitions of a
-random policy and of the experts, half of each, agent by agent (Pearson; a joint critic's with the sum). "Of the way" is
-(return - random) / (expert - random), "steps" those that it took in the world itself.
+kitchen: one brings onions, one serves, and one choice in ten of either is by chance) show so many episodes, and who
+learned from them plays 100 fresh ones: actions drawn from its policy, as in the paper's code ("greedy": the likeliest
+ones). "Of the way" is (return - random) / (expert - random), "steps" those lived in the world itself. The reward that
+was recovered is correlated with the task's own (Pearson) over steps that are half of experts and half of chance, agent
+by agent (a joint critic's with the sum). Cloning has no reward: its logits stand in for Q.
+"as published" is cloning with the slip of the paper's code, whose networks are shown the very choice that they are to
+predict, and zeros in its place when they act.
 """
 
 import argparse
@@ -35,12 +36,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 
+from cairn.agents.data import collect
 from cairn.agents.evaluation import evaluate_batch, fresh_seed
-from cairn.agents.multi.mamql import MAMQL, demonstrate
+from cairn.agents.multi.mamql import MAMQL
 from cairn.agents.table import agent_class
 from cairn.agents.training import acting
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
+from cairn.envs.batch import BatchWrapper
+from cairn.envs.multi import Joint
+from cairn.envs.multi.team import joint_space
 
 SPEED = ("SimpleSpread", "Spread", "Bounce", "Compromise", "Chase", "Gems", "Overcooked-CrampedRoom")
 TASKS = {"simple_spread": "SimpleSpread", "spread": "Spread", "bounce": "Bounce", "compromise": "Compromise"}
@@ -257,42 +264,116 @@ def kitchen_pair(obs: torch.Tensor) -> torch.Tensor:
     return out
 
 
-PAIRS = {"Gems": gems_pair, "Overcooked-CrampedRoom": kitchen_pair}
+Act = Callable[[torch.Tensor], torch.Tensor]
+PAIRS: dict[str, tuple[Act, int, float]] = {"Gems": (gems_pair, 1000, 0.0), "Kitchen": (kitchen_pair, 4, 0.1)}
+"""Who shows what: the pair, the episodes it shows, and the share of its choices that are by chance."""
+IDS = {"Gems": "cairn/Gems-v0", "Kitchen": "cairn/Overcooked-CrampedRoom-v0"}
+
+AGREED = {"online": False, "values": "expert", "alpha": 10.0}
+"""The values on the demonstrations' own states: the likelihood, held together by the square of the reward."""
+METHODS: dict[str, dict[str, Any]] = {
+    "MAMQL, online": {},
+    "MAMQL, offline": {"online": False},
+    "MAMQL, offline, values of demonstrations": AGREED,
+    "joint IQ-Learn, online": {"method": "joint"},
+    "joint IQ-Learn, offline, values of demonstrations": {"method": "joint", **AGREED},
+    "cloning": {"method": "clone"},
+    "cloning, as published": {"method": "clone"},
+}
 
 
-def imitate_cell(world: str, method: str, online: int, seed: int, updates: int, rows: int) -> dict[str, Any]:
+class Told(BatchWrapper):
+    """Room for the agents' choices beside what they see; nobody who acts is told any."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        seen, n = env.agent_observation_space, int(env.agent_action_space.n)
+        low, high = (np.concatenate([np.ravel(edge), np.full(n, k)]) for k, edge in enumerate((seen.low, seen.high)))
+        self.agents, self.agents_leave, self.agent_action_space = env.agents, False, env.agent_action_space
+        self.agent_observation_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        self.single_observation_space = joint_space(self.agent_observation_space, len(env.agents))
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.choices = n
+
+    def _widen(self, obs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([obs.float(), obs.new_zeros(*obs.shape[:2], self.choices, dtype=torch.float32)], -1)
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Begin."""
+        obs, info = self.env.reset(**kwargs)
+        return self._widen(obs), info
+
+    def step(self, actions: Any) -> Any:
+        """Step."""
+        obs, *rest, info = self.env.step(actions)
+        return self._widen(obs), *rest, {**info, "final_obs": self._widen(info["final_obs"])}
+
+
+def noisy(act: Act, share: float | torch.Tensor, choices: int) -> Act:
+    """``act``, of whose choices a share (one number, or one for each lane) is by chance."""
+
+    def drawn(obs: torch.Tensor) -> torch.Tensor:
+        wanted = act(obs)
+        level = torch.as_tensor(share).expand(len(wanted))[:, None]
+        return torch.where(torch.rand(wanted.shape) < level, torch.randint(choices, wanted.shape), wanted)
+
+    return drawn
+
+
+def lived(act: Act, team: Any, steps: int, seed: int) -> dict[str, torch.Tensor]:
+    """``steps`` steps of every lane: what was seen, done and paid, ``[steps N, ...]``."""
+    torch.manual_seed(seed)
+    obs, _ = team.reset(seed=seed)
+    rows = []
+    for _ in range(steps):
+        action, before = act(obs), obs.clone()
+        obs, reward, terminated, truncated, info = team.step(action)
+        done = terminated | truncated
+        after = torch.where(done[:, None, None], info["final_obs"], obs)
+        rows.append((before, action, after, terminated.clone(), reward.clone()))
+    names = ("obs", "action", "next_obs", "terminated", "reward")
+    return dict(zip(names, (torch.cat(column) for column in zip(*rows))))
+
+
+def alike(model: MAMQL, x: Mapping[str, torch.Tensor]) -> float:
+    """The mean Pearson correlation of the model's rewards and the task's; 0 where nothing varies."""
+    with torch.no_grad():
+        found = model.recovered(x["obs"], x["action"], x["next_obs"], x["terminated"])
+    real = x["reward"] if found.shape[1] > 1 else x["reward"].sum(1, keepdim=True)
+    return float(np.nan_to_num(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(found.t(), real.t())])))
+
+
+def imitate_cell(world: str, method: str, seed: int, updates: int, share: float) -> dict[str, Any]:
     """One seed of one method in one world."""
-    expert = PAIRS[world]
+    expert, episodes, chance = PAIRS[world]
+    episodes, told = max(round(share * episodes), 1), method.endswith("as published")
 
     def team(lanes: int) -> Any:
-        return gym.make_vec(f"cairn/{world}-v0", num_envs=lanes, device="cpu", max_episode_steps=150)
-
-    def chance(obs: torch.Tensor) -> torch.Tensor:
-        return torch.randint(int(trial.single_action_space.nvec[0]), obs.shape[:2])
+        made: Any = gym.make_vec(IDS[world], num_envs=lanes, device="cpu", max_episode_steps=150)
+        return Told(made) if told else made
 
     trial = team(100)
-    torch.manual_seed(seed)
-    demos = demonstrate(expert, team(8), rows, seed=fresh_seed(seed, "demonstrations"))
+    choices, width = int(trial.agent_action_space.n), trial.agent_observation_space.shape[0]
+    pair: Act = (lambda obs: expert(obs[..., : width - choices])) if told else expert
+    shows = noisy(pair, chance, choices)
+    demos = collect(lambda obs, info: shows(obs), Joint(team(min(episodes, 50))), episodes, seed=seed)
+    states: Any = demos.states
+    if told:  # the last observation of an episode has no choice to tell
+        at = torch.arange(len(demos)) + demos.episode
+        states[at, :, -choices:] = torch.nn.functional.one_hot(demos.action, choices).float()
     cpu = time.process_time()
-    model = MAMQL(team(8), demos, method=method, online=bool(online), seed=seed)
-    model.learn(updates)
+    model = MAMQL("MlpPolicy", team(8), demos, seed=seed, **METHODS[method]).learn(8 * updates)
     cpu = time.process_time() - cpu
     fresh = fresh_seed(seed, "imitate")
     played, greedy, best, worst = (
         evaluate_batch(act, trial, 100, fresh).return_mean
-        for act in (model.act_team, lambda obs: model.act_team(obs, True), expert, chance)
+        for act in (acting(model, False), acting(model, True), pair, noisy(pair, 1.0, choices))
     )
-    judge = [demonstrate(act, team(50), 2000, seed=fresh_seed(seed, "judge")) for act in (expert, chance)]
-    columns = [torch.cat(pair) for pair in zip(*judge)]
-    x = dict(zip(judge[0]._fields, columns))
-    with torch.no_grad():
-        found = model.recovered(x["obs"], x["action"], x["next_obs"], x["terminated"])
-    real = x["reward"] if found.shape[1] > 1 else x["reward"].sum(1, keepdim=True)
-    alike = [float(torch.corrcoef(torch.stack([a, b]))[0, 1]) for a, b in zip(found.t(), real.t())]
+    half = lived(noisy(pair, torch.arange(20) % 2.0, choices), team(20), trial.max_steps, fresh_seed(seed, "judge"))
     return {
-        "world": world, "method": method, "online": int(model.online), "seed": seed, "updates": updates, "rows": rows,
-        "return": round(played, 4), "greedy": round(greedy, 4), "expert": round(best, 4), "random": round(worst, 4),
-        "correlation": round(float(np.nan_to_num(np.mean(alike))), 4), "steps": model.lived,
+        "world": world, "method": method, "seed": seed, "updates": updates, "share": share,
+        "rows": len(demos), "return": round(played, 4), "greedy": round(greedy, 4), "expert": round(best, 4),
+        "random": round(worst, 4), "correlation": round(alike(model, half), 4), "steps": model.replay_buffer.clock * 8,
         "cpu_seconds": round(cpu, 1),
     }  # fmt: skip
 
@@ -302,37 +383,37 @@ def imitate(args: argparse.Namespace, cells: Cells) -> None:
     torch.set_num_threads(1)
     for seed in range(args.seeds):
         for world in args.worlds:
-            for method, online in (("marginal", 1), ("joint", 1), ("marginal", 0), ("joint", 0), ("clone", 0)):
-                key = {"world": world, "method": method, "online": online, "seed": seed, "updates": args.updates}
-                key["rows"] = args.rows
+            for method in METHODS:
+                key = {"world": world, "method": method, "seed": seed, "updates": args.updates, "share": args.share}
                 if not cells.done(key):
-                    row = imitate_cell(world, method, online, seed, args.updates, args.rows)
+                    row = imitate_cell(world, method, seed, args.updates, args.share)
                     cells.add(row)
                     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
                     render(args.out)
 
 
 def imitate_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Returns, share of the way from random to expert, and correlation of the recovered reward, in Markdown."""
+    """Returns, share of the way from random to expert, and what the recovered reward is worth, in Markdown."""
     lines = [
         "| world | method | rows | updates | seeds | return, IQM | 95 % interval | greedy | expert | random "
         "| of the way | correlation | steps | CPU s |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    keys = ("world", "method", "online", "updates", "rows")
-    numbers = ("return", "greedy", "expert", "random", "correlation", "steps", "cpu_seconds")
-    for cell in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
+    keys = ("world", "method", "updates", "share")
+    numbers = ("return", "greedy", "expert", "random", "correlation", "steps", "cpu_seconds", "rows")
+    order = {name: k for k, name in enumerate((*PAIRS, *METHODS))}
+    cells = dict.fromkeys(tuple(row[k] for k in keys) for row in rows)
+    for cell in sorted(cells, key=lambda c: (order[c[0]], -float(c[3]), int(c[2]), order[c[1]])):
         mine = [r for r in rows if tuple(r[k] for k in keys) == cell]
-        world, method, online, updates, shown = cell
+        world, method, updates, _ = cell
         values = {k: [float(r[k]) for r in mine] for k in numbers}
-        got, greedy, expert, chance, alike = (iqm(values[k]) for k in numbers[:5])
+        got, greedy, expert, chance, same = (iqm(values[k]) for k in numbers[:5])
         low, high = interval(values["return"])
-        share = (got - chance) / (expert - chance)
-        name = method + (", online" if online == "1" else ", offline")
+        way = (got - chance) / (expert - chance)
         lines.append(
-            f"| {world} | {name} | {int(shown):,} | {int(updates):,} | {len(mine)} | {got:.2f} "
-            f"| {low:.2f} to {high:.2f} | {greedy:.2f} | {expert:.2f} | {chance:.2f} | {share:.0%} | {alike:.2f} "
-            f"| {max(values['steps']):,.0f} | {statistics.median(values['cpu_seconds']):,.0f} |"
+            f"| {world} | {method} | {statistics.median(values['rows']):,.0f} | {int(updates):,} | {len(mine)} "
+            f"| {got:.2f} | {low:.2f} to {high:.2f} | {greedy:.2f} | {expert:.2f} | {chance:.2f} | {way:.0%} "
+            f"| {same:.2f} | {max(values['steps']):,.0f} | {statistics.median(values['cpu_seconds']):,.0f} |"
         )
     return "\n".join(lines)
 
@@ -364,8 +445,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--learn", action="store_true")
     parser.add_argument("--imitate", action="store_true")
-    parser.add_argument("--updates", type=int, default=3000, help="of an imitation run")
-    parser.add_argument("--rows", type=int, default=20_000, help="transitions that an imitation run is shown")
+    parser.add_argument("--updates", type=int, default=1000, help="of an imitation run")
+    parser.add_argument("--share", type=float, default=1.0, help="of the episodes that an imitation run is shown")
     parser.add_argument("--worlds", nargs="+", choices=list(PAIRS), default=list(PAIRS))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--envs", type=int, default=4096, help="environments of a native batch")
@@ -385,7 +466,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.learn:
         learn(args, Cells(args.out / "learn.csv", ["task", "agent", "seed", "steps"]))
     if args.imitate:
-        imitate(args, Cells(args.out / "imitate.csv", ["world", "method", "online", "seed", "updates", "rows"]))
+        imitate(args, Cells(args.out / "imitate.csv", ["world", "method", "seed", "updates", "share"]))
     render(args.out)
     print((args.out / "table.md").read_text(encoding="utf-8"))
 

@@ -59,7 +59,7 @@ def write(
             one = _single(name)
             made = collect_single(babyai_bot(), one, episodes, seed=seed, only_success=only_success, about=about)
         else:
-            batch = _batch(name, lanes, run)
+            batch = _row(_batch(name, lanes, run))
             if run is not None:
                 from ..training import acting
 
@@ -109,6 +109,15 @@ def _batch(name: str, lanes: int, run: Any) -> BatchEnv:
     from ...envs.bridges import make_batch
 
     return make_batch(name, lanes)
+
+
+def _row(batch: BatchEnv) -> BatchEnv:
+    """A team as one agent: demonstrations have one reward a step, the sum of its agents'."""
+    if not getattr(batch, "agents", ()):
+        return batch
+    from ...envs.multi.team import Joint
+
+    return Joint(batch)
 
 
 def _single(name: str) -> gym.Env[Any, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 DIVERGENCES = ("chi2", "kl", "js", "hellinger", "tv")
-VALUES = ("expert", "all", "start")
+VALUES = ("expert", "all", "own", "start")
 
 
 def slope(r: Tensor, divergence: str) -> Tensor:
@@ -53,6 +53,8 @@ def iq_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a minibatch, all arguments ``[B]``, and its parts.
 
+    Of several critics at once, ``[B, C]`` (``terminated [B, 1]``, ``expert [B]``), it is the mean.
+
     Args:
         q: Q(s, a), with gradient.
         value: V(s), with gradient.
@@ -61,7 +63,7 @@ def iq_loss(
         expert: Bool: rows of the demonstrations; there is at least one.
         gamma: Discount.
         divergence: One of ``DIVERGENCES``.
-        values: Where the second part is estimated: on the "expert"'s states, on "all", or at the "start".
+        values: Where the second part is estimated: on the "expert"'s states, one's "own", "all", or at the "start".
         start: V at first states of demonstrations, ``[E]``, for "start".
         alpha: Of the chi-square part, ``r^2 / (4 alpha)``.
         regularise_all: That part over all rows (online) or the expert's alone (offline).
@@ -77,9 +79,9 @@ def iq_loss(
         if start is None:
             raise ValueError("values='start' needs the values of first states")
         given = (1 - gamma) * start.mean()
-    elif values in ("expert", "all"):
+    elif values in ("expert", "all", "own"):
         step = value - follow
-        given = (step[expert] if values == "expert" else step).mean()
+        given = (step if values == "all" else step[expert if values == "expert" else ~expert]).mean()
     else:
         raise ValueError(f"values={values!r}: one of {', '.join(VALUES)}")
     loss = given - gained

@@ -37,8 +37,8 @@ class InverseQ(Imitator):
                 f"divergence={divergence!r}, values={values!r}, alpha={alpha}: one of {', '.join(DIVERGENCES)}; one of "
                 f"{', '.join(VALUES)}; above 0"
             )
-        if not online and values == "all":
-            raise ValueError("values='all' needs the learner's own states: offline take 'expert' or 'start'")
+        if not online and values in ("all", "own"):
+            raise ValueError(f"values={values!r} needs the learner's own states: offline take 'expert' or 'start'")
         self.online, self.divergence, self.values, self.alpha, self.lagging = online, divergence, values, alpha, lagging
 
     def _own_settings(self) -> dict[str, Any]:
@@ -119,8 +119,8 @@ class IQLearn(InverseQ, DQN):
         demonstrations: ``Demonstrations``, or the folder that they are in.
         online: Learn from the learner's own states too.
         divergence: "chi2", "kl", "js", "hellinger" or "tv".
-        values: Where E[V(s) - gamma V(s')] is estimated: "expert", "all" or "start"; None is "all" online, "expert"
-            offline.
+        values: Where E[V(s) - gamma V(s')] is estimated: "expert", "all", "own" or "start"; None is "all" online,
+            "expert" offline.
         alpha: Of the chi-square part.
         temperature: Of the policy: V = temperature logsumexp(Q / temperature).
         lagging: Take V(s') from the target network.

@@ -6,65 +6,22 @@ actions in an actor's gradient are those of their present policies. The agents' 
 batched product for each layer.
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
-from torch.nn import functional as F
 
-from ...envs.batch import BatchEnv
-from ...envs.bridges import make_batch
-from ...envs.multi.team import Joint, OneHot, require_team
 from ..base import arguments
 from ..defaults import OffPolicySettings
-from ..off_policy import OffPolicyAlgorithm, polyak
+from ..off_policy import polyak
 from ..policies import BatchPolicy
 from ..ppo import Number
-from ..replay import Ended, ReplayBuffer
 from .networks import MADDPGPolicy
+from .off_policy import OffPolicyTeam
 
 
-class TeamReplay(ReplayBuffer):
-    """A replay buffer that keeps what every agent was paid; minibatches have rewards ``[B, 1, A]``.
-
-    With a reward expression, which scores the team's rows, they are ``[B, 1]``, for all agents the same.
-    """
-
-    def keep_agents(self, members: int) -> None:
-        """Make room for the rewards of A agents."""
-        self.lived["agent_reward"] = self._room(torch.zeros(0, members))
-
-    def add(
-        self, obs: Any, reward: Tensor, terminated: Tensor, truncated: Tensor, info: Mapping[str, Any]
-    ) -> Ended | None:
-        """Keep what a step gave; the episodes' returns are means over the agents."""
-        own = info["agent_reward"]
-        self.lived["agent_reward"][self.row].copy_(own)
-        return super().add(obs, own.mean(-1), terminated, truncated, info)
-
-    @torch.no_grad()
-    def sample(self, batch_size: int, env: None = None) -> Any:
-        """Draw a minibatch."""
-        if self.seat is not None:
-            return super().sample(batch_size)
-        at, lane = self.draw(batch_size)
-        obs, action = self.seen["obs"][at, lane], self.lived["action"][at, lane]
-        terminated, own = self.lived["terminated"][at, lane], self.lived["agent_reward"][at, lane]
-        return self._samples(obs, action, self.after(at, lane)["obs"], terminated, own)
-
-    def rows(self, at: Tensor, lane: Tensor) -> Any:
-        """Kept transitions as rewards see them: the agents' rewards are no part of these."""
-        own = self.lived.pop("agent_reward")
-        try:
-            return super().rows(at, lane)
-        finally:
-            self.lived["agent_reward"] = own
-
-
-class MADDPG(OffPolicyAlgorithm):
+class MADDPG(OffPolicyTeam):
     """MADDPG; one actor and one critic for each agent.
 
     Steps are counted over environments, as the agents of a team act at once. Returns are means over the agents.
@@ -106,9 +63,6 @@ class MADDPG(OffPolicyAlgorithm):
     policy_base: ClassVar[type[BatchPolicy]] = MADDPGPolicy
     one = OffPolicySettings(1_000_000, learning_starts=2_500, batch_size=256, train_freq=25, gradient_steps=1)
     policy: MADDPGPolicy
-    chooses: ClassVar[bool] = True  # whether actions may be discrete
-    discrete: bool = False
-    _first_action: int = 0
 
     def __init__(
         self,
@@ -145,37 +99,6 @@ class MADDPG(OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
-    def _joint(self, env: Any) -> Any:
-        """The team as one row; what cannot be is refused."""
-        if env is None or isinstance(env, Joint):
-            return env
-        batch = make_batch(env)
-        team = require_team(batch, type(self).__name__)
-        seen, acts = team.agent_observation_space, team.agent_action_space
-        if team.agents_leave:
-            raise ValueError(
-                f"{type(self).__name__} needs teams that stay whole, and agents may leave {batch}: IPPO and MAPPO "
-                "leave out the rows of those who have left"
-            )
-        fits = isinstance(acts, spaces.Box) or (self.chooses and isinstance(acts, spaces.Discrete))
-        if not fits or not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
-            raise ValueError(
-                f"{type(self).__name__} is for agents that observe vectors and act in a Box"
-                f"{' or choose' * self.chooses}; these observe {seen} and act in {acts} (many worlds take "
-                "continuous=True; IPPO and MAPPO take any actions)"
-            )
-        return Joint(batch) if isinstance(acts, spaces.Box) else OneHot(batch)
-
-    def _adopt(self, batch: BatchEnv) -> None:
-        super()._adopt(batch)
-        assert isinstance(batch, Joint)
-        self.names, self.discrete = batch.team.agents, isinstance(batch, OneHot)
-        self._first_action = batch.start if isinstance(batch, OneHot) else 0
-
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """Train on another batch of teams with the same spaces, and as many of them."""
-        super().set_env(self._joint(env), force_reset)
-
     def _network_kwargs(self) -> dict[str, Any]:
         """What the policy is built with, besides the user's ``policy_kwargs``."""
         return {"critic_rate": self.critic_rate, "discrete": self.discrete}
@@ -193,24 +116,6 @@ class MADDPG(OffPolicyAlgorithm):
         if policy.masks:
             self._nets.append((list(policy.chooser.parameters()), list(policy.chooser_target.parameters())))
         self._of_actor = [p for group in policy.actor_optimizer.param_groups for p in group["params"]]
-
-    def _make_room(self) -> None:
-        super()._make_room()
-        seed = int(torch.randint(1 << 62, ())) if self.seed is None else self.seed
-        self.replay_buffer = replay = TeamReplay(
-            self.observation_space, self.action_space, self.buffer_size, self.n_envs, self.device, gamma=self.gamma,
-            seed=seed, seat=self.seat,
-        )  # fmt: skip
-        replay.keep_agents(len(self.names))
-        if self.discrete:
-            self.action_noise = None
-
-    def _choose(self, obs: Any) -> Tensor:
-        if self.discrete and self.num_timesteps < self.learning_starts:
-            rows = self.n_envs * len(self.names)
-            drawn = F.one_hot(torch.randint(self.policy.each, (rows,), device=self.device), self.policy.each)
-            return (2.0 * drawn - 1).reshape(self.n_envs, -1)
-        return super()._choose(obs)
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Learn from ``gradient_steps`` minibatches, without waiting for the device."""
@@ -264,26 +169,6 @@ class MADDPG(OffPolicyAlgorithm):
     def _extra_gradients(self, obs: Tensor) -> dict[str, Tensor]:
         """Further gradients of the actors, added up in place; returns what to log."""
         return {}
-
-    def act_team(self, obs: Any, deterministic: bool = False) -> Tensor:
-        """Choose actions ``[B, A, ...]`` for teams that observe ``[B, A, D]``, as the environment takes them."""
-        actions = self.policy.act(torch.as_tensor(obs, device=self.device), deterministic)
-        return actions.argmax(-1) + self._first_action if self.discrete else actions
-
-    @torch.no_grad()
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, Any]:
-        """Choose an action for each agent of a team ``[A, D]``, or of several ``[B, A, D]``."""
-        actions, state = super().predict(observation, state, episode_start, deterministic)
-        return (actions.argmax(-1) + self._first_action if self.discrete else actions), state
-
-    def _saved_config(self) -> dict[str, Any]:
-        return {**super()._saved_config(), "discrete": self.discrete, "first_action": self._first_action}
-
-    def _recall(self, meta: dict[str, Any]) -> None:
-        super()._recall(meta)
-        self.discrete, self._first_action = bool(meta["discrete"]), int(meta["first_action"])
 
     def _learned(self) -> dict[str, Any]:
         return {

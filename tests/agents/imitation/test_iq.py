@@ -39,13 +39,15 @@ def test_the_objective_by_hand():
     assert float(loss) == pytest.approx((0.0 + 2.5) / 2 + 0.5 + (0.25 + 4.0) / 2 / 8)
     loss, _ = iq_loss(q, v, ahead, ends, expert, 0.5, alpha=2.0, values="expert", regularise_all=False)
     assert float(loss) == pytest.approx(0.0 + 0.5 + 0.25 / 8)
+    loss, _ = iq_loss(q, v, ahead, ends, expert, 0.5, alpha=2.0, values="own", regularise_all=False)
+    assert float(loss) == pytest.approx(2.5 + 0.5 + 0.25 / 8)
     loss, _ = iq_loss(q, v, ahead, ends, expert, 0.5, values="start", start=torch.tensor([4.0, 6.0]), divergence="tv")
     assert float(loss) == pytest.approx(0.5 * 5 + 0.5)
     loss, _ = iq_loss(q, v, ahead, ends, expert, 0.5, divergence="kl")
     assert float(loss) == pytest.approx(1.25 + 0.5 * float(torch.tensor(0.5).exp()))
     with pytest.raises(ValueError, match="needs the values of first states"):
         iq_loss(q, v, ahead, ends, expert, 0.5, values="start")
-    with pytest.raises(ValueError, match="one of expert, all, start"):
+    with pytest.raises(ValueError, match="one of expert, all, own, start"):
         iq_loss(q, v, ahead, ends, expert, 0.5, values="none")
 
 
