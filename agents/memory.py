@@ -1,10 +1,13 @@
 """A memory for PPO's policy: a gated recurrent unit between features and heads, and what a rollout keeps of it.
 
 Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014 (the unit); Hausknecht and Stone, "Deep
-recurrent Q-learning", 2015 (windows that begin with the state that was lived). An episode begins with an empty memory,
-whichever row of a window it begins in; gradients go back to the window's first row and no further.
+recurrent Q-learning", 2015 (windows that begin with the state that was lived); Tallec and Ollivier, "Can recurrent
+neural networks warp time?", 2018 (gates that begin with times to hold something for; here evenly spaced in their
+logarithm, from two steps to the window). An episode begins with an empty memory, whichever row of a window it begins
+in; gradients go back to the window's first row and no further.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +23,8 @@ from ..envs.spaces import tree_leaves, tree_map
 from . import functional as fn
 from .extractors import Features
 from .policies import ActorCriticPolicy
+
+_HORIZON = 64  # steps that the slowest part of the state holds at first, where no window says so
 
 
 class MemoryPolicy(ActorCriticPolicy):
@@ -67,6 +72,9 @@ class MemoryPolicy(ActorCriticPolicy):
                 nn.init.orthogonal_(gate)
         nn.init.zeros_(self.unit.bias_ih)
         nn.init.zeros_(self.unit.bias_hh)
+        # With a bias of 0 every part of the state fades by half each step, and so does what comes back through it.
+        slowest = math.log(max((self.window or _HORIZON) - 1, 1))
+        self.unit.bias_ih.data.chunk(3)[1].copy_(torch.linspace(0, slowest, self.memory))
         self.mlp_extractor = MlpExtractor(self.memory, self.net_arch, self.activation_fn, self.device)
 
     @property

@@ -27,6 +27,7 @@ from . import functional as fn
 from . import fused
 from .base import BatchAlgorithm, arguments, fetch
 from .compiled import Compiled, fits
+from .compiled_memory import CompiledMemory, fits_memory
 from .defaults import Settings, resolve
 from .extractors import shows_symbols
 from .graphs import GradientGraph
@@ -167,6 +168,7 @@ class PPO(BatchAlgorithm):
         self.policy = policy.to(self.device)
         self._compiled = Compiled(policy) if fits(policy) and not self.compile else None
         self._evaluate = torch.compile(policy.evaluate_actions, dynamic=False) if self.compile else None
+        self._mind = CompiledMemory(policy) if isinstance(policy, MemoryPolicy) and fits_memory(policy) else None
         self._graph = GradientGraph(policy, self._loss) if self.cudagraphs else None
         self._memories: Memories | None = None
         if self.batch is not None:
@@ -306,6 +308,8 @@ class PPO(BatchAlgorithm):
         rollout.open()
         if self._memories is not None:
             self._memories.open()
+        if self._mind is not None:
+            self._mind.begin()
         listening = not isinstance(callback, ConvertCallback) or callback.callback is not None
         if self.use_sde:
             policy.reset_noise(self.n_envs)
@@ -366,7 +370,7 @@ class PPO(BatchAlgorithm):
                 if memories is not None:
                     assert isinstance(policy, MemoryPolicy) and noise is not None
                     now = memories.state[t, lanes], memories.start[t, lanes]
-                    action, value, log_prob, state = policy.step(obs, *now, noise=noise[t, lanes])
+                    action, value, log_prob, state = (self._mind or policy).step(obs, *now, noise=noise[t, lanes])
                     memories.state[t + 1, lanes] = state
                 elif noise is None:
                     action, value, log_prob = policy(obs)
@@ -447,6 +451,8 @@ class PPO(BatchAlgorithm):
         windows = None if self._memories is None else self._windows()
         if windows is not None and rollout.valid is not None:
             rows["keep"] = rollout.valid.flatten()
+        if self._mind is not None and not self._own_loss:
+            rows["seen"], rows["memories"] = self._mind.see(rows["obs"]), self._memories
         chosen, size = (real, self.batch_size) if windows is None else (windows, self.batch_size // windows.shape[1])
         count = len(rows["value"]) if chosen is None else len(chosen)
         metrics: list[Tensor] = []
@@ -510,6 +516,9 @@ class PPO(BatchAlgorithm):
         real = advantage[rows["keep"][index]] if "keep" in rows else advantage
         if self.normalize_advantage and real.numel() > 1:
             advantage = (advantage - real.mean()) / (real.std() + 1e-8)
+        if "memories" in rows:
+            assert self._mind is not None
+            return self._mind.gradient(rows, index, advantage, weights, self._workers.map)
         if "seen" in rows:
             assert self._compiled is not None
             parts = cut(len(index), 256)

@@ -1,5 +1,6 @@
 """The policy that remembers: windows equal steps, episodes begin empty, a cut one is worth what it knew."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -120,6 +121,20 @@ def test_what_was_lived_is_what_is_judged(window: int | None) -> None:
     )
     model.learn(4 * 48, callback=end)
     assert end.count == 4
+
+
+def test_parts_of_the_state_begin_with_times_from_two_steps_to_the_window() -> None:
+    """Where nothing else moves it, a step takes one part in so many of the state away."""
+    for window, slowest in ((32, 32), (None, 64)):
+        net = policy(window=window)
+        with torch.no_grad():
+            for weight in (net.unit.weight_ih, net.unit.weight_hh):
+                weight.zero_()
+            left = net.unit(torch.zeros(1, net.features_dim), torch.ones(1, H))[0]
+        times = 1 / (1 - left)
+        torch.testing.assert_close(times[[0, -1]], torch.tensor([2.0, slowest]), rtol=1e-4, atol=0)
+        spaced = torch.full((H - 1,), math.log(slowest - 1) / (H - 1))
+        torch.testing.assert_close((times - 1).log().diff(), spaced, rtol=1e-4, atol=1e-5)
 
 
 def test_a_cut_episode_is_worth_what_its_memory_makes_of_the_true_last_observation() -> None:
