@@ -252,7 +252,7 @@ class Episodes:
 
 def episodes(env: BatchEnv, policy: Policy) -> Episodes | None:
     """The compiled episodes of these policies in this world, or None where there are none."""
-    known = type(env) in (arm.ArmBatch, maze.HardMazeBatch, curling.CurlingBatch) and env.device.type == "cpu"
-    if isinstance(env, maze.HardMazeBatch, curling.CurlingBatch) and (env.sees != "sensors" or env.ticks > 1):
+    if isinstance(env, maze.HardMazeBatch) and (env.sees != "sensors" or env.ticks > 1):
         return None
+    known = type(env) in (arm.ArmBatch, maze.HardMazeBatch, curling.CurlingBatch) and env.device.type == "cpu"
     return Episodes(env, policy) if known and type(policy) is MLP else None
