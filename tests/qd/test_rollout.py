@@ -233,9 +233,9 @@ def test_lanes_whose_policy_is_done_rest(monkeypatch):
     genomes = 4 * policy.first(13, torch.Generator().manual_seed(1))
     real, visited = CpuEngine._visit, []
 
-    def visit(self, lanes, work):
+    def visit(self, lanes, **what):
         visited.append(self.num_envs if lanes is None else len(lanes))
-        real(self, lanes, work)
+        real(self, lanes, **what)
 
     monkeypatch.setattr(CpuEngine, "_visit", visit)
     resting = Evaluator(env, policy, transitions=True)(genomes)
