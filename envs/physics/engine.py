@@ -61,8 +61,8 @@ class CpuEngine:
         reads: Fields of ``mjData`` to read besides ``qpos``, ``qvel`` and ``xpos``.
         substeps: ``mj_step`` calls for one step.
         threads: How many threads step, this one included.
-        velocity_limit: Joint velocities are cut to -limit..limit before each step, and the forces computed anew, with
-            the controls of the step before: that is what gymnasium-robotics does with its point.
+        velocity_limit: Joint velocities are cut to -limit..limit before each step, as gymnasium-robotics does with its
+            point. (It has the forces computed anew then, of which nothing is left: ``mj_forward`` changes no state.)
 
     Raises:
         ValueError: The model lets bodies sleep, or has IPC contacts: what these remember is in no state.
@@ -130,13 +130,12 @@ class CpuEngine:
             RuntimeError: MuJoCo had no room for all contacts or constraints, and dropped some.
         """
         self._now, self._past = self._past, self._now
-        if self._limit is None:
-            self._shards.states[:, self._ctrl] = ctrl
-            self._visit(lanes, substeps=self.substeps, post=self._forces)
-        else:
-            # As upstream: the solver starts warm from it. In 18,000 steps of the point nothing depended on it, but that
-            # is a property of walls along the axes, not of the engine.
-            self._visit(lanes, limit=self._limit, controls=ctrl, substeps=self.substeps)
+        states = self._shards.states
+        states[:, self._ctrl] = ctrl
+        if self._limit is not None:
+            velocities = states[:, self._qvel]
+            np.clip(velocities, -self._limit, self._limit, out=velocities)
+        self._visit(lanes, substeps=self.substeps, post=self._forces)
 
     def start(self, lanes: NDArray[np.intp], qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Start ``lanes`` anew at ``qpos [k, nq]``, ``qvel [k, nv]``; raises as ``step`` does."""

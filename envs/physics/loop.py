@@ -37,8 +37,6 @@ class Loop:
         begin: bool = False,
         substeps: int = 0,
         post: bool = False,
-        limit: float | None = None,
-        controls: NDArray[Any] | None = None,
     ) -> NDArray[np.int32] | None:
         """As ``native.Shards.visit``."""
         chosen = list(range(self.num_envs)) if lanes is None else lanes.tolist()
@@ -52,11 +50,6 @@ class Loop:
             mujoco.mj_setState(model, data, state, STATE)
             if begin:
                 mujoco.mj_forward(model, data)
-            if limit is not None:
-                assert controls is not None
-                data.qvel.clip(-limit, limit, out=data.qvel)
-                mujoco.mj_forward(model, data)
-                data.ctrl[:] = controls[lane]
             if substeps:
                 mujoco.mj_step(model, data, substeps)
             if post:

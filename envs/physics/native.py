@@ -25,8 +25,7 @@ STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)  # all that the next step depen
 # What the C++ below is given, one 64-bit number each: addresses, counts, and places in bytes.
 _WORDS = (
     "step", "forward", "reset", "set_state", "post",  # MuJoCo's functions; post is 0 where it is not wanted
-    "begin", "substeps", "limit", "states", "state_size", "signature", "models",
-    "qpos", "qvel", "nv", "ctrl", "nu", "controls", "pieces", "count", "rows", "width",
+    "begin", "substeps", "states", "state_size", "signature", "models", "qpos", "pieces", "count", "rows", "width",
     "ncon", "contact", "geom", "stride", "touching", "pairs", "table", "ngeom",
 )  # fmt: skip
 _VISIT = """
@@ -42,15 +41,6 @@ auto visit = [](const void* shared, void* data, int lane, void* given) {
         ((Run)g[RESET])(model, data);
         ((Set)g[SET_STATE])(model, data, (const double*)g[STATES] + lane * g[STATE_SIZE], (int)g[SIGNATURE]);
         ((Run)g[FORWARD])(model, data);
-    }
-    if (g[LIMIT]) {
-        const double limit = *(const double*)g[LIMIT];
-        double* velocity = (double*)(memory + g[QVEL]);
-        for (word k = 0; k < g[NV]; ++k)
-            velocity[k] = velocity[k] < -limit ? -limit : velocity[k] > limit ? limit : velocity[k];
-        ((Run)g[FORWARD])(model, data);
-        for (word k = 0; k < g[NU]; ++k)
-            ((double*)(memory + g[CTRL]))[k] = ((const double*)g[CONTROLS])[lane * g[NU] + k];
     }
     for (word k = 0; k < g[SUBSTEPS]; ++k) ((Run)g[STEP])(model, data);
     if (g[POST]) ((Run)g[POST])(model, data);
@@ -231,7 +221,6 @@ class Shards:
         pieces = [(view.ctypes.data - base, view.size) for view in views]
         self._pieces = np.array(pieces, np.int64)
         self._addresses = np.array([m._address for m in models], np.int64)
-        self._limit = np.zeros(1)
         self._table = np.ascontiguousarray(table, np.int64)
         self._words = np.zeros(len(_WORDS), np.int64)
         self._argument = self._words.ctypes.data
@@ -240,7 +229,6 @@ class Shards:
             step=_function(library, "mj_step"), forward=_function(library, "mj_forward"),
             reset=_function(library, "mj_resetData"), set_state=_function(library, "mj_setState"),
             state_size=self.states.shape[1], signature=STATE, models=self._addresses.ctypes.data,
-            qvel=data.qvel.ctypes.data - base, nv=model.nv, ctrl=data.ctrl.ctypes.data - base, nu=model.nu,
             pieces=self._pieces.ctypes.data, count=len(pieces), width=sum(view.size for view in views),
             table=self._table.ctypes.data, ngeom=model.ngeom, **places,
         )  # fmt: skip
@@ -271,10 +259,8 @@ class Shards:
         begin: bool = False,
         substeps: int = 0,
         post: bool = False,
-        limit: float | None = None,
-        controls: NDArray[np.float64] | None = None,
     ) -> NDArray[np.int32] | None:
-        """Visit ``lanes`` (None: all), in this order: begin, limit, substeps, post; then read.
+        """Visit ``lanes`` (None: all), in this order: begin, substeps, post; then read.
 
         Args:
             lanes: Indices ``[k]``.
@@ -283,8 +269,6 @@ class Shards:
             begin: Clear everything but the state, and compute the forces at it.
             substeps: How many times ``mj_step``.
             post: Whether ``mj_rnePostConstraint``, which fills ``cfrc_ext``.
-            limit: Cut velocities to -limit..limit, compute the forces, and take ``controls [N, nu]``.
-            controls: With ``limit``.
 
         Returns:
             How many of each of MuJoCo's warnings each environment had, ``[N, kinds]``; None for none at all.
@@ -301,13 +285,9 @@ class Shards:
                 "a Python function was given to mujoco.set_mjcb_... after this batch was made: set it before, or give "
                 "MuJoCo a C function"
             )
-        if limit is not None:
-            assert controls is not None
-            self._limit[0], controls = limit, np.ascontiguousarray(controls, np.float64)
-            self._put(controls=controls.ctypes.data)
         self._put(
             begin=begin, substeps=substeps, post=self._post if post else 0,
-            limit=0 if limit is None else self._limit.ctypes.data, states=self.states.ctypes.data,
+            states=self.states.ctypes.data,
             rows=fields.ctypes.data, touching=touching.ctypes.data, pairs=touching.shape[1],
         )  # fmt: skip
         ids = None if lanes is None else np.unique(lanes).astype(np.int32)  # mjb_apply ends the process for others
