@@ -286,7 +286,10 @@ def test_making_is_quiet(tmp_path, monkeypatch, capfd):
     gym.make_vec("cairn/HalfCheetah-v5", num_envs=2).reset(seed=0)
     gym.make("cairn/HalfCheetah-v5").reset(seed=0)
     out = capfd.readouterr()
-    assert (out.out, out.err, list(tmp_path.iterdir())) == ("", "", [])
+    assert (out.out, list(tmp_path.iterdir())) == ("", [])
+    assert all(
+        line.startswith("cairn: compiling the physics kernels") for line in out.err.splitlines()
+    )  # the first time
 
 
 def test_generators_as_integers():
