@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..envs.spaces import Pixels, Tokens, Tree, encode, torch_dtype, tree_leaves, tree_map
+from ..shaping.adam import Adam
 from ..shaping.stretch import Stretch
 from . import functional as fn
 from . import fused
@@ -116,7 +117,8 @@ class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
         elif plain:
             layers = [64] if learns_features(observation_space) else [64, 64]
             kwargs["net_arch"] = {"pi": layers, "vf": layers}
-        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+        if kwargs.setdefault("optimizer_class", Adam) in (Adam, torch.optim.Adam):
+            kwargs["optimizer_class"] = Adam
             kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True} | (kwargs.get("optimizer_kwargs") or {})
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         empty = torch.zeros(0)

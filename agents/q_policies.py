@@ -17,6 +17,7 @@ from stable_baselines3.sac import policies as sac
 from stable_baselines3.td3 import policies as td3
 from torch import Tensor
 
+from ..shaping.adam import Adam
 from .actions import ActionForm
 from .extractors import Features, learns_features
 from .policies import BatchPolicy, channels_first, channels_first_space
@@ -58,7 +59,8 @@ class OffPolicyPolicy(BatchPolicy):
     def _prepare(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], kwargs: dict[str, Any]) -> None:
         """Complete a constructor's arguments before Stable-Baselines3's class sees them."""
         self._choose_extractor(observation_space, kwargs)
-        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+        if kwargs.setdefault("optimizer_class", Adam) in (Adam, torch.optim.Adam):
+            kwargs["optimizer_class"] = Adam
             kwargs["optimizer_kwargs"] = {"fused": True} | (kwargs.get("optimizer_kwargs") or {})
 
     def _know_actions(self, action_space: gym.Space[Any]) -> None:

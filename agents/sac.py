@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 from torch.nn import functional as F
 
+from ..shaping.adam import Adam
 from ..shaping.term import ExperienceMap
 from .base import arguments
 from .defaults import OffPolicySettings
@@ -130,7 +131,7 @@ class SAC(OffPolicyAlgorithm):
         self.ent_coef_optimizer: torch.optim.Adam | None = None
         if isinstance(self.ent_coef, str):
             self.log_ent_coef.requires_grad_(True)
-            self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
+            self.ent_coef_optimizer = Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
         else:
             self.ent_coef_tensor = torch.tensor(float(self.ent_coef), device=self.device)
 

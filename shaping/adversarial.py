@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..envs.spaces import flat_size, flatten
+from .adam import Adam
 from .learned import positive
 from .networks import mlp
 from .stretch import Stretch
@@ -134,10 +135,10 @@ class Adversarial(Pure):
         """Make the networks and their optimisers."""
         width = state * (2 if self.next_states else 1) + action + self.absorbing
         self.network = self.made([width, self.hidden, self.hidden, 1], weights)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.network.parameters(), self.learning_rate)
         if self.purple:
             self.model = mlp([state + action, self.hidden, self.hidden, state], weights).to(self.world.device)
-            self.model_optimiser = torch.optim.Adam(self.model.parameters(), self.learning_rate)
+            self.model_optimiser = Adam(self.model.parameters(), self.learning_rate)
 
     def made(self, sizes: list[int], weights: torch.Generator) -> nn.Module:
         """Layers of these sizes, with spectral norms where they are wanted."""
@@ -337,7 +338,7 @@ class AIRL(Adversarial):
             "g": self.made([state + action, *sizes], weights), "h": self.made([state, *sizes], weights)
         })  # fmt: skip
         self.network.eval()
-        self.optimiser = torch.optim.Adam(self.network.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.network.parameters(), self.learning_rate)
         self.width = state
 
     def _columns(self, x: Stretch) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .adam import Adam
 from .dynamics import action_sizes, encode_actions
 from .learned import Learned, positive, rows_of, two_ends
 from .networks import PIECE, Whitening, encoder, linear, some_batches
@@ -92,7 +93,7 @@ class Disagreement(Learned):
         self.embed.requires_grad_(False)
         wide = self.features + sum(action_sizes(world.action_space))
         ensemble = Ensemble(self.members, wide, self.hidden, self.features, generator).to(world.device)
-        self.ensemble, self.optimiser = ensemble, torch.optim.Adam(ensemble.parameters(), self.learning_rate)
+        self.ensemble, self.optimiser = ensemble, Adam(ensemble.parameters(), self.learning_rate)
 
     def raw(self, x: Stretch) -> Tensor:
         """The variance of flat rows ``[B]``, summed over the features."""

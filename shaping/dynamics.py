@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..envs.spaces import Tree, kind
+from .adam import Adam
 from .learned import rows_of, two_ends
 from .networks import Whitening, encoder, mlp, some_batches
 from .state import pack, unpack
@@ -55,7 +56,7 @@ class Dynamics:
         if beta:
             self.forecast = mlp([features + wide, hidden, features], generator).to(world.device)
             modules.append(self.forecast)
-        self.optimiser = torch.optim.Adam([p for m in modules for p in m.parameters()], learning_rate)
+        self.optimiser = Adam([p for m in modules for p in m.parameters()], learning_rate)
 
     def phi(self, obs: Tree) -> Tensor:
         """Features of a batch ``[B, ...]``: float32 ``[B, features]``; repeats are computed once."""

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from .adam import Adam
 from .counts import EpisodicCount
 from .networks import Encoder, mlp, parts_of, plain
 from .stretch import Stretch
@@ -137,8 +138,8 @@ class SelfReward(Pure):
             return nn.Sequential(encoder, mlp([self.hidden, outputs], generator)).to(world.device)
 
         self.reward, self.critic = network("reward", int(world.action_space.n)), network("critic", 1)
-        self.reward_optimiser = torch.optim.Adam(self.reward.parameters(), self.learning_rate)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), self.critic_rate)
+        self.reward_optimiser = Adam(self.reward.parameters(), self.learning_rate)
+        self.critic_optimiser = Adam(self.critic.parameters(), self.critic_rate)
         self.updates = 0
 
     def made(self, x: Stretch) -> Tensor:

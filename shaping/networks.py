@@ -27,7 +27,8 @@ CLIP = 5.0  # whitened numbers are held within this many deviations (Burda et al
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, gain: float = 2**0.5) -> nn.Linear:
     """A linear layer with orthogonal weights from ``generator`` and biases of 0."""
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")  # draws nothing
+    with torch.random.fork_rng(devices=[]):  # the layer's own first draw is thrown away
+        layer = nn.Linear(inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
@@ -109,7 +110,8 @@ class PixelStack(nn.Module):
         height, across, channels = space.shape
         layers: list[nn.Module] = []
         for outputs in (16, 32, 32)[: 3 if min(height, across) >= 32 else 2]:
-            layer = nn.Conv2d(channels, outputs, 3, 2, 1, device="meta").to_empty(device="cpu")
+            with torch.random.fork_rng(devices=[]):
+                layer = nn.Conv2d(channels, outputs, 3, 2, 1)
             nn.init.orthogonal_(layer.weight, 2**0.5, generator=generator)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)

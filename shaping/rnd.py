@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..envs.spaces import Tree
+from .adam import Adam
 from .learned import Learned, positive, rows_of, states_of
 from .networks import Whitening, encoder, some_batches
 from .stretch import Stretch
@@ -71,7 +72,7 @@ class RND(Learned):
         parts, sizes = self.whitening.parts, (self.hidden, self.features)
         self.target = encoder(parts, *sizes, generator).to(world.device).requires_grad_(False)
         self.predictor = encoder(parts, *sizes, generator, layers=2).to(world.device)
-        self.optimiser = torch.optim.Adam(self.predictor.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.predictor.parameters(), self.learning_rate)
         self.running = torch.zeros(world.lanes, device=world.device)
         self.gamma = 0.99 if world.gamma is None else world.gamma
 

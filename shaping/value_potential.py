@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..envs.spaces import tree_map
+from .adam import Adam
 from .advice import Remembered
 from .networks import Encoder, Whitening, mlp
 from .stretch import Stretch
@@ -61,7 +62,7 @@ class ValuePotential(Remembered):
         generator = torch.Generator().manual_seed(world.seed)
         encoder = Encoder(self.whitening.parts, self.hidden, generator)
         self.network = nn.Sequential(encoder, mlp([self.hidden, self.hidden, 1], generator)).to(world.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.network.parameters(), self.learning_rate)
         self.updates, self.seed = 0, world.seed
 
     def begin(self, x: Stretch) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...envs.multi.team import Joint
+from ...shaping.adam import Adam
 from ..base import arguments
 from ..defaults import OffPolicySettings
 from ..functional import categorical_sample
@@ -70,7 +71,7 @@ class MarginalPolicy(OffPolicyPolicy):
         else:
             sizes = (width, *net_arch, self.each)
         self.critic = TeamMLP(1 if joint else self.members, sizes)
-        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr_schedule(1), weight_decay=penalty, fused=True)
+        self.optimizer = Adam(self.critic.parameters(), lr_schedule(1), weight_decay=penalty)
         self._know_actions(action_space)
 
     def values(self, obs: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...shaping.adam import Adam
 from ..q_policies import OffPolicyPolicy
 
 
@@ -93,8 +94,8 @@ class MADDPGPolicy(OffPolicyPolicy):
         self.actor_target.load_state_dict(self.actor.state_dict())
         self.critic_target.load_state_dict(self.critic.state_dict())
         rate = lr_schedule(1)
-        self.actor_optimizer = torch.optim.Adam(learning, rate, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rate * critic_rate, fused=True)
+        self.actor_optimizer = Adam(learning, rate, fused=True)
+        self.critic_optimizer = Adam(self.critic.parameters(), rate * critic_rate, fused=True)
         self._know_actions(action_space)
 
     def choose(

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adam import Adam
 from ..counts import EpisodicCount
 from ..hashing import mix
 from ..learned import valid_rows
@@ -108,7 +109,7 @@ class CaptionReward(Pure):
         self.labelled = self.fresh = 0  # labels, and how many of them the judge has not been trained on
         self.generator = torch.Generator().manual_seed(seed)
         self.judge = ask_for.Judge(self.generator).to(device)
-        self.optimiser = torch.optim.Adam(self.judge.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.judge.parameters(), self.learning_rate)
         self.centre, self.spread, self.floor = 0.0, 1.0, 0.0
         self._features: dict[str, Tensor] = {}
         self.device = device
