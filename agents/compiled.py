@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ..envs.spaces import tree_map
 from . import fused
 from .categories import ADDED, SHOWN, distinct
-from .extractors import DictExtractor, Features, SymbolsExtractor
+from .extractors import DictExtractor, Features, SymbolsExtractor, TokensExtractor
 from .native import Native
 from .policies import ActorCriticPolicy
 
@@ -51,10 +52,12 @@ class Compiled:
         self.trunk, self.heads = policy.features_extractor.trunk, (policy.action_net, policy.value_net)
         self.channels, self.outputs = policy.channels, sum(head.out_features for head in self.heads)
         self.padded = -(-self.outputs // _LANES) * _LANES
-        sizes = sums.base.numel(), sums.extra.numel(), sums.features_dim, self.trunk.out_features
-        self._act, self._learn = _loops(*sizes, self.padded)
+        sizes = sums.base.numel(), sums.extra.numel(), sums.features_dim, self.trunk.out_features, self.padded
+        self._act, self._learn = _loops(
+            *sizes, cast(TokensExtractor, sums.readers[0]).features_dim if sums.texts else 1
+        )
         self._weights: tuple[Tensor, ...] = ()
-        self._told: dict[bytes, Tensor] = {}
+        self._scale = torch.tensor([cast(TokensExtractor, read).scale for read in sums.readers])
         self._rooms: list[list[Tensor]] = []
 
     def see(self, obs: Any) -> Seen:
@@ -82,23 +85,65 @@ class Compiled:
         down, across = self.trunk.weight.t().contiguous(), weight.t().contiguous()
         sums, trunk = self.sums, self.trunk
         self._weights = sums.table, sums.bias, down, trunk.bias, trunk.weight, across, bias, weight
-        self._told = {}
 
     def act(self, obs: Any, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw actions for an observation tree ``[B, ...]`` after :meth:`begin`; see :func:`fused.act`."""
-        seen, rows, text = self.see(obs), len(uniform), None
-        if seen.texts is not None:
-            words = seen.texts.numpy().tobytes()
-            if words not in self._told:
-                self._told[words] = cast(Tensor, self.tell(seen.texts))
-            text = self._told[words]
+        rows = len(uniform)
         action, log_prob = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
         value = torch.empty(rows, self.channels)
-        self._act(
-            seen.symbols, seen.categories, *self.sums.layout, text, seen.which, *self._weights, uniform.contiguous(),
-            action, log_prob, value, rows, self.outputs - self.channels, self.channels,
-        )  # fmt: skip
+        tensors = self._looks(obs, 1), uniform.contiguous(), action, log_prob, value
+        self._act(*self._aim(*tensors), 0, rows)
         return action, value, log_prob
+
+    def acting(
+        self, obs: Any, uniform: Tensor, action: Tensor, log_prob: Tensor, value: Tensor
+    ) -> Callable[[int, int], None] | None:
+        """What draws actions for rows of an observation tree ``[T, N, ...]`` that is yet to be filled.
+
+        After :meth:`begin`, and until the parameters change. Rows are counted over steps and lanes.
+
+        Args:
+            obs: The tree.
+            uniform: ``[T, N]`` in [0, 1).
+            action: int64 ``[T, N]``, to be written.
+            log_prob: ``[T, N]``, to be written.
+            value: ``[T, N, K]``, to be written.
+
+        Returns:
+            A function of the first row and of how many there are; None where observations must be rearranged first.
+        """
+        kept = [*self._looks(obs, 2)], uniform, action, log_prob, value
+        seen = [tensor for tensor in (*kept[0], *kept[1:]) if tensor is not None]
+        apart = len(self.sums.symbols) > 1 or len(self.sums.others) > 1
+        if apart or not all(tensor.is_contiguous() for tensor in seen):
+            return None
+        given = [x if isinstance(x, int) else 0 if x is None else x.data_ptr() for x in self._aim(*kept)]
+
+        def act(first: int, count: int, kept: Any = kept) -> None:  # it holds on to the memory
+            self._act(*given, first, count)
+
+        return act
+
+    def _looks(self, obs: Any, lead: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Symbols, categories and words of a tree with so many axes before the space's own."""
+        flat = obs if lead == 1 else tree_map(lambda leaf: leaf.flatten(0, lead - 1), obs)
+        words = flat[self.sums.texts[0]].contiguous() if self.sums.texts else None
+        symbols, categories = self.sums.columns(flat)
+        return symbols.contiguous(), categories.contiguous(), words
+
+    def _aim(
+        self, looks: Sequence[Tensor | None], uniform: Tensor, action: Tensor, log_prob: Tensor, value: Tensor
+    ) -> list[Tensor | int | None]:
+        """The arguments of the loop that acts, but for the rows."""
+        symbols, categories, words = looks
+        texts: Sequence[Tensor | int | None] = [*[None] * 6, 0]
+        if words is not None:
+            read, said = cast(TokensExtractor, self.sums.readers[0]), cast(nn.Linear, self.sums.spoken[0])
+            texts = [words, read.mix, said.weight, read.words.weight, read.places, self._scale, words.shape[1]]
+        sizes = self.outputs - self.channels, self.channels
+        return [
+            symbols, categories, *self.sums.layout, *self._weights, *texts, uniform, action, log_prob, value, *sizes,
+        ]  # fmt: skip
 
     def values(self, obs: Any) -> Tensor:
         """Values ``[B, K]`` of an observation tree, after :meth:`begin`."""
@@ -138,12 +183,12 @@ class Compiled:
 
         def part(k: int) -> tuple[Tensor, Tensor | None]:
             room, seen, some = self._rooms[k], rows["seen"], index[parts[k]]
-            by_text = None if told is None else torch.zeros_like(told)
+            by_text = None if told is None else torch.empty_like(told)
             sums = torch.zeros(6, dtype=torch.float64)
             self._learn(
                 seen.symbols, seen.categories, *self.sums.layout, told, seen.which, *self._weights, some, *columns,
-                advantage[parts[k]], numbers, *room, by_text, sums, room[0].numel(), len(some),
-                self.outputs - self.channels, self.channels,
+                advantage[parts[k]], numbers, room[0], by_text, sums, len(self.sums.table),
+                0 if told is None else len(told), len(some), self.outputs - self.channels, self.channels,
             )  # fmt: skip
             return sums, by_text
 
@@ -202,33 +247,43 @@ def fits(policy: Any) -> bool:
     return heads and all(p.requires_grad and p.dtype == torch.float32 for p in policy.parameters())
 
 
+LOOKS = {
+    "symbols": "const unsigned char*", "categories": "const long long*", "base": "const int*",
+    "top": "const unsigned char*", "extra": "const int*", "least": "const long long*", "most": "const int*",
+}  # fmt: skip
+"""How the loops are told what is seen: :class:`Seen` and a ``Layout``."""
+
+
+def constants(sizes: dict[str, int]) -> str:
+    """Whole numbers that a loop is compiled for."""
+    return "\n" + "".join(f"const int {name} = {size};\n" for name, size in sizes.items())
+
+
 @cache
-def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int) -> tuple[Native, Native]:
-    """The loops that act and that learn, for so many symbols, categories, features, trunk units and padded outputs."""
-    sizes = {"SYMBOLS": symbols, "EXTRA": extra, "WIDTH": width, "HIDDEN": hidden, "OUT": outputs}
-    constants = "\n" + "".join(f"const int {name} = {size};\n" for name, size in sizes.items())
-    seen = {
-        "symbols": "const unsigned char*", "categories": "const long long*", "base": "const int*",
-        "top": "const unsigned char*", "extra": "const int*", "least": "const long long*", "most": "const int*",
-        "text": "const float*", "which": "const long long*",
-    }  # fmt: skip
+def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int, dim: int) -> tuple[Native, Native]:
+    """The loops that act and that learn.
+
+    For so many symbols, categories, features, trunk units, padded outputs and features of a text.
+    """
+    sizes = {"SYMBOLS": symbols, "EXTRA": extra, "WIDTH": width, "HIDDEN": hidden, "OUT": outputs, "DIM": dim}
+    seen = {**LOOKS, "text": "const float*", "which": "const long long*"}
     names = ("table", "bias", "down", "down_bias", "trunk", "across", "across_bias", "back")
     weights = dict.fromkeys(names, "const float*")
     act = {
+        "tokens": "const long long*", "mix": "const long long*", "spoken": "const float*", "vectors": "const float*",
+        "places": "const float*", "scale": "const float*", "length": "long long",
         "uniform": "const float*", "action": "long long*", "log_prob": "float*", "value": "float*",
-        "count": "long long", "actions": "long long", "channels": "long long",
+        "actions": "long long", "channels": "long long", "from": "long long", "count": "long long",
     }  # fmt: skip
     learn = {
         "index": "const long long*", "action": "const long long*", "old": "const float*", "target": "const float*",
         "before": "const float*", "advantages": "const float*", "numbers": "const float*", "room": "float*",
-        "by_table": "float*", "by_bias": "float*", "by_trunk": "float*", "by_trunk_bias": "float*",
-        "by_heads": "float*", "by_heads_bias": "float*", "by_text": "float*", "sums": "double*", "size": "long long",
-        "count": "long long", "actions": "long long", "channels": "long long",
+        "by_text": "float*", "sums": "double*", "height": "long long", "texts": "long long", "count": "long long",
+        "actions": "long long", "channels": "long long",
     }  # fmt: skip
-    shared = constants + _PRODUCT + SHOWN + ADDED + _FORWARD
     return (
-        Native("network acting", {**seen, **weights, **act}, shared + fused.DRAW + _ACT),
-        Native("network learning", {**seen, **weights, **learn}, shared + fused.JUDGE + _LEARN),
+        Native("network acting", {**LOOKS, **weights, **act}, constants(sizes) + _OWN + FORWARD + fused.DRAW + _ACT),
+        Native("network learning", {**seen, **weights, **learn}, constants(sizes) + FORWARD + LESSON + _LEARN),
     )
 
 
@@ -269,7 +324,7 @@ auto product = [](auto columns_at_once, const float* a, int am, int ak, const fl
 };
 """
 # A tile's rows from what is seen to the outputs; rows beyond the last one are zero.
-_FORWARD = """
+FORWARD = """
 alignas(64) float first[TILE * WIDTH], second[TILE * HIDDEN], out[TILE * OUT];
 int used[TILE * (SYMBOLS + EXTRA + 1)];
 auto forward = [&](const long long* rows, long long begin, int filled) {
@@ -297,9 +352,56 @@ auto forward = [&](const long long* rows, long long begin, int filled) {
             out[r * OUT + o] += across_bias[o];
 };
 """
-_ACT = """
-for (long long begin = 0; begin < count; begin += TILE) {
-    const int filled = count - begin < TILE ? (int)(count - begin) : TILE;
+FORWARD = _PRODUCT + SHOWN + ADDED + FORWARD
+# The features of a text of so many words, and what they add to the sum.
+READ = """
+auto read = [&](const long long* said, float* features, float* adds) {
+    for (int d = 0; d < DIM; ++d)
+        features[d] = 0.0f;
+    for (long long l = 0; l < length; ++l) {
+        const float* word = vectors + said[l] * DIM;
+        for (int d = 0; d < DIM; ++d)
+            features[d] += word[d] * places[l * DIM + d];
+    }
+    for (int d = 0; d < DIM; ++d)
+        features[d] = tanhf(features[d] * scale[0]);
+    for (int f = 0; f < WIDTH; ++f) {
+        float sum = 0.0f;
+        for (int d = 0; d < DIM; ++d)
+            sum += spoken[f * DIM + d] * features[d];
+        adds[f] = sum;
+    }
+};
+"""
+_OWN = """
+const long long* which = nullptr;
+const float* text = nullptr;
+"""
+# Texts are told apart among 64 rows, as in `categories.distinct`, and read once each.
+_ACT = (
+    READ
+    + """
+alignas(64) float told[TILE * WIDTH], features[DIM];
+long long own[TILE], heard[TILE];
+for (long long begin = from; begin < from + count; begin += TILE) {
+    const int filled = from + count - begin < TILE ? (int)(from + count - begin) : TILE;
+    int known = 0;
+    for (int r = 0; length && r < filled; ++r) {
+        const long long* said = tokens + (begin + r) * length;
+        unsigned long long sum = 0;
+        for (long long j = 0; j < length; ++j)
+            sum += (unsigned long long)said[j] * (unsigned long long)mix[j];
+        int k = 0;
+        while (k < known && heard[k] != (long long)sum)
+            ++k;
+        if (k == known) {
+            heard[known++] = (long long)sum;
+            read(said, features, told + k * WIDTH);
+        }
+        own[r] = k;
+    }
+    which = own - begin;
+    text = length ? told : nullptr;
     forward(nullptr, begin, filled);
     for (int r = 0; r < filled; ++r) {
         draw(out + r * OUT, begin + r);
@@ -308,45 +410,64 @@ for (long long begin = 0; begin < count; begin += TILE) {
     }
 }
 """
-_LEARN = """
-for (long long k = 0; k < size; ++k)  // here, where the interpreter's lock is not needed
-    room[k] = 0.0f;
-alignas(64) float by_out[TILE * OUT], by_second[TILE * HIDDEN], by_first[TILE * WIDTH];
-for (long long begin = 0; begin < count; begin += TILE) {
-    const int filled = count - begin < TILE ? (int)(count - begin) : TILE;
-    forward(index, begin, filled);
-    for (int k = 0; k < TILE * OUT; ++k)
-        by_out[k] = 0.0f;
-    for (int r = 0; r < filled; ++r)
-        judge(out + r * OUT, by_out + r * OUT, index[begin + r], advantages[begin + r]);
-    product(Wide(), by_out, 1, OUT, second, by_heads, OUT, TILE, HIDDEN, true);
-    product(Wide(), by_out, OUT, 1, back, by_second, TILE, OUT, HIDDEN, false);
-    for (int r = 0; r < filled; ++r) {
-        for (int o = 0; o < OUT; ++o)
-            by_heads_bias[o] += by_out[r * OUT + o];
-        for (int f = 0; f < HIDDEN; ++f) {
-            const float d = second[r * HIDDEN + f] > 0.0f ? by_second[r * HIDDEN + f] : 0.0f;
-            by_second[r * HIDDEN + f] = d;
-            by_trunk_bias[f] += d;
-        }
-    }
-    product(Wide(), by_second, 1, HIDDEN, first, by_trunk, HIDDEN, TILE, WIDTH, true);
-    product(Wide(), by_second, HIDDEN, 1, trunk, by_first, TILE, HIDDEN, WIDTH, false);
-    for (int r = 0; r < filled; ++r) {
-        float* d = by_first + r * WIDTH;
-        for (int f = 0; f < WIDTH; ++f) {
-            d[f] = first[r * WIDTH + f] > 0.0f ? d[f] : 0.0f;
-            by_bias[f] += d[f];
-        }
-        if (text)
-            for (int f = 0; f < WIDTH; ++f)
-                by_text[which[index[begin + r]] * WIDTH + f] += d[f];
-        const int* use = used + r * (SYMBOLS + EXTRA + 1);
-        for (int k = 1; k <= use[0]; ++k) {
-            float* row = by_table + (long long)use[k] * WIDTH;
-            for (int f = 0; f < WIDTH; ++f)
-                row[f] += d[f];
-        }
-    }
-}
+)
+# A part's share of PPO's loss, added to `sums`, and of its gradient, which is put into `room` and `by_text`.
+LESSON = (
+    """
+auto lesson = [&](const long long* index, const float* advantages, long long count, const float* numbers, float* room,
+                  float* by_text, double* sums) {
+    float* by_table = room;
+    float* by_bias = by_table + height * WIDTH;
+    float* by_trunk = by_bias + WIDTH;
+    float* by_trunk_bias = by_trunk + HIDDEN * WIDTH;
+    float* by_heads = by_trunk_bias + HIDDEN;
+    float* by_heads_bias = by_heads + OUT * HIDDEN;
+    for (float* to = room; to < by_heads_bias + OUT; ++to)
+        *to = 0.0f;
+    for (long long k = 0; text && k < texts * WIDTH; ++k)
+        by_text[k] = 0.0f;
 """
+    + fused.JUDGE
+    + """
+    alignas(64) float by_out[TILE * OUT], by_second[TILE * HIDDEN], by_first[TILE * WIDTH];
+    for (long long begin = 0; begin < count; begin += TILE) {
+        const int filled = count - begin < TILE ? (int)(count - begin) : TILE;
+        forward(index, begin, filled);
+        for (int k = 0; k < TILE * OUT; ++k)
+            by_out[k] = 0.0f;
+        for (int r = 0; r < filled; ++r)
+            judge(out + r * OUT, by_out + r * OUT, index[begin + r], advantages[begin + r]);
+        product(Wide(), by_out, 1, OUT, second, by_heads, OUT, TILE, HIDDEN, true);
+        product(Wide(), by_out, OUT, 1, back, by_second, TILE, OUT, HIDDEN, false);
+        for (int r = 0; r < filled; ++r) {
+            for (int o = 0; o < OUT; ++o)
+                by_heads_bias[o] += by_out[r * OUT + o];
+            for (int f = 0; f < HIDDEN; ++f) {
+                const float d = second[r * HIDDEN + f] > 0.0f ? by_second[r * HIDDEN + f] : 0.0f;
+                by_second[r * HIDDEN + f] = d;
+                by_trunk_bias[f] += d;
+            }
+        }
+        product(Wide(), by_second, 1, HIDDEN, first, by_trunk, HIDDEN, TILE, WIDTH, true);
+        product(Wide(), by_second, HIDDEN, 1, trunk, by_first, TILE, HIDDEN, WIDTH, false);
+        for (int r = 0; r < filled; ++r) {
+            float* d = by_first + r * WIDTH;
+            for (int f = 0; f < WIDTH; ++f) {
+                d[f] = first[r * WIDTH + f] > 0.0f ? d[f] : 0.0f;
+                by_bias[f] += d[f];
+            }
+            if (text)
+                for (int f = 0; f < WIDTH; ++f)
+                    by_text[which[index[begin + r]] * WIDTH + f] += d[f];
+            const int* use = used + r * (SYMBOLS + EXTRA + 1);
+            for (int k = 1; k <= use[0]; ++k) {
+                float* row = by_table + (long long)use[k] * WIDTH;
+                for (int f = 0; f < WIDTH; ++f)
+                    row[f] += d[f];
+            }
+        }
+    }
+};
+"""
+)
+_LEARN = "lesson(index, advantages, count, numbers, room, by_text, sums);\n"

@@ -29,6 +29,7 @@ from .base import BatchAlgorithm, arguments, fetch
 from .compiled import Compiled, fits
 from .compiled_memory import CompiledMemory, fits_memory
 from .defaults import Settings, resolve
+from .epoch import Epochs
 from .extractors import shows_symbols
 from .graphs import GradientGraph
 from .memory import Memories, MemoryPolicy
@@ -167,6 +168,7 @@ class PPO(BatchAlgorithm):
         assert isinstance(policy, ActorCriticPolicy)
         self.policy = policy.to(self.device)
         self._compiled = Compiled(policy) if fits(policy) and not self.compile else None
+        self._epochs = None if self._compiled is None else Epochs(self._compiled)
         self._evaluate = torch.compile(policy.evaluate_actions, dynamic=False) if self.compile else None
         self._mind = CompiledMemory(policy) if isinstance(policy, MemoryPolicy) and fits_memory(policy) else None
         self._graph = GradientGraph(policy, self._loss) if self.cudagraphs else None
@@ -316,6 +318,11 @@ class PPO(BatchAlgorithm):
         if self._compiled is not None:
             self._compiled.begin()
         noise = policy.noise(self.n_steps, self.n_envs)
+        self._drawing = None
+        if self._compiled is not None:
+            assert noise is not None
+            seen, drawn = tree_map(lambda buffer: buffer[:-1], rollout.obs), (rollout.action, rollout.log_prob)
+            self._drawing = self._compiled.acting(seen, noise, *drawn, rollout.value)
         parts = [slice(0, self.n_envs)] if noise is None else self._cut(self.n_envs, 128 if self._compiled else 256)
         self._clock.lap()
         for t in range(self.n_steps):
@@ -362,8 +369,12 @@ class PPO(BatchAlgorithm):
     def _infer(self, t: int, parts: list[slice], noise: Tensor | None) -> None:
         """Choose the actions of step ``t``."""
         rollout, policy, compiled, memories = self.rollout, self.policy, self._compiled, self._memories
+        drawing, first = self._drawing, t * self.n_envs
 
         def act(lanes: slice) -> None:
+            if drawing is not None:
+                drawing(first + lanes.start, lanes.stop - lanes.start)
+                return
             # Inference tensors stay in here: the environment may keep what it is given.
             with torch.inference_mode():
                 obs = rollout.at(t, lanes)
@@ -455,30 +466,41 @@ class PPO(BatchAlgorithm):
             rows["seen"], rows["memories"] = self._mind.see(rows["obs"]), self._memories
         chosen, size = (real, self.batch_size) if windows is None else (windows, self.batch_size // windows.shape[1])
         count = len(rows["value"]) if chosen is None else len(chosen)
+        epochs = self._epochs if self._epochs is not None and "seen" in rows else None
+        if epochs is not None and not epochs.fits(policy.optimizer):
+            epochs = None
+        done = 0 if epochs is None else epochs.begin(policy.optimizer)
         metrics: list[Tensor] = []
-        last_epoch, going = 0, True
+        furthest = None if self.target_kl is None else 1.5 * self.target_kl
         for _ in range(self.n_epochs):
             order = self._permutation(count)
-            last_epoch = len(metrics)
-            for index in torch.split(order if chosen is None else chosen[order], max(size, 1)):
-                numbers = self._minibatch(rows, index, weights)
-                metrics.append(numbers)
-                if self.target_kl is not None and numbers[-1] > 1.5 * self.target_kl:
-                    going = False
-                    break
-                torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
-                policy.optimizer.step()
+            order = order if chosen is None else chosen[order]
+            if epochs is None:
+                metrics.append(self._pass(rows, torch.split(order, max(size, 1)), weights, furthest))
+            else:
+                metrics.append(
+                    epochs.run(
+                        rows, order, max(size, 1), weights, policy.optimizer, done,
+                        normalise=self.normalize_advantage, longest=self.max_grad_norm, furthest=furthest,
+                        threads=self._workers.threads, over=self._workers.map,
+                    )
+                )  # fmt: skip
             self._n_updates += 1
-            if not going:
+            over = furthest is not None and bool(metrics[-1][-1, -1] > furthest)
+            done += len(metrics[-1]) - over
+            if over:
                 break
+        if epochs is not None:
+            epochs.end(policy.optimizer, done)
         self._pending = False
         value, target = rows["value"].sum(-1), rows["target"].sum(-1)
-        means, table = torch.stack(metrics).mean(0), torch.stack(metrics)
+        table = torch.cat(metrics)
+        means = table.mean(0)
         scalars = {
             "train/entropy_loss": means[3],
             "train/policy_gradient_loss": means[1],
             "train/value_loss": means[2],
-            "train/approx_kl": table[last_epoch:, 5].mean(),
+            "train/approx_kl": metrics[-1][:, 5].mean(),
             "train/clip_fraction": means[4],
             "train/loss": table[-1, 0],
             "train/explained_variance": fn.explained_variance(
@@ -498,6 +520,19 @@ class PPO(BatchAlgorithm):
         """The rows of each window of a rollout, int64 ``[S, W]``: W steps of one lane, judged one after another."""
         row = torch.arange(self.n_steps * self.n_envs, device=self.device).reshape(-1, self._window, self.n_envs)
         return row.transpose(1, 2).flatten(0, 1)
+
+    def _pass(
+        self, rows: dict[str, Any], batches: Sequence[Tensor], weights: fused.Weights, furthest: float | None
+    ) -> Tensor:
+        """Learn from minibatches, one after another; returns what to log of each, ``[M, 6]``."""
+        metrics: list[Tensor] = []
+        for index in batches:
+            metrics.append(self._minibatch(rows, index, weights))
+            if furthest is not None and metrics[-1][-1] > furthest:
+                break
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+        return torch.stack(metrics)
 
     @property
     def _own_loss(self) -> bool:

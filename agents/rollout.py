@@ -12,11 +12,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ..envs.spaces import Tree, torch_dtype, tree_map, zeros
+from ..envs.spaces import Tree, torch_dtype, tree_leaves, tree_map, zeros
 from ..shaping.stretch import Stretch
 from .functional import Ends, episode_ends
+from .keeping import Keeper, Leaf
 
 _ALL = slice(None)
+_KEPT = ("valid", "final_obs", "_final_obs", "facts", "final_facts")  # of an info
 _CARRY = ("start", "total", "length", "begun")
 
 
@@ -49,6 +51,7 @@ class Rollout:
         self.next_obs: Any = zeros(observation_space, shape, device) if whole else None
         self.facts: dict[str, Tensor] = {}
         self.next_facts: dict[str, Tensor] = {}
+        self._keep = Keeper()
         # A sampled bit is a float to the distribution, whatever the environment calls it.
         dtype = torch.float32 if isinstance(action_space, spaces.MultiBinary) else torch_dtype(action_space)
         self.action = torch.zeros(*shape, *(action_space.shape or ()), dtype=dtype, device=device)
@@ -103,30 +106,44 @@ class Rollout:
     ) -> None:
         """Keep what a step of the environments gave."""
         self.lived = t + 1
-        tree_map(lambda buffer, new: buffer[t + 1].copy_(new), self.obs, obs)
-        self.reward[t].copy_(reward)
-        self.terminated[t].copy_(terminated)
-        self.truncated[t].copy_(truncated)
-        if "valid" in info:
-            if self.valid is None:
-                self.valid = torch.ones_like(self.terminated)
-            self.valid[t].copy_(info["valid"])
-        final_facts = info.get("final_facts", {})
-        if "success" in final_facts:
-            self.knows_success = True
-            self.success[t].copy_(final_facts["success"])
-        if self.whole:
-            ended = info["_final_obs"]
-            tree_map(lambda to, last, new: _choose(ended, last, new, to[t]), self.next_obs, info["final_obs"], obs)
-            for name, fact in self.facts.items():
-                fact[t + 1].copy_(info["facts"][name])
-                _choose(
-                    ended, final_facts.get(name, info["facts"][name]), info["facts"][name], self.next_facts[name][t]
-                )
+        if "valid" in info and self.valid is None:
+            self.valid = torch.ones_like(self.terminated)
+        self.knows_success |= "success" in info.get("final_facts", {})
+        parts = {"obs": obs, "info": {name: info[name] for name in _KEPT if name in info}}
+        given = [reward, terminated, truncated, *tree_leaves(parts)]
+
+        def leaves() -> list[Leaf]:
+            return self._leaves(obs, reward, terminated, truncated, info)
+
+        ended = info["_final_obs"] if self.whole else terminated
+        if self.device.type != "cpu" or not self._keep(given, leaves, t, ended):
+            for leaf in leaves():
+                leaf.to[t].copy_(leaf.now)
+                if leaf.last is not None and leaf.to_last is not None:
+                    _choose(ended, leaf.last, leaf.now, leaf.to_last[t])
         lanes = (truncated & ~terminated).nonzero().squeeze(1)
         if len(lanes):
             rows = tree_map(lambda last: last[lanes].to(self.device), info["final_obs"])
             self.cuts.append((t, lanes.to(self.device), rows))
+
+    def _leaves(
+        self, obs: Tree, reward: Tensor, terminated: Tensor, truncated: Tensor, info: Mapping[str, Any]
+    ) -> list[Leaf]:
+        """What a step gave, and where it goes."""
+        leaves = [Leaf(reward, self.reward), Leaf(terminated, self.terminated), Leaf(truncated, self.truncated)]
+        if "valid" in info and self.valid is not None:
+            leaves.append(Leaf(info["valid"], self.valid))
+        facts, final_facts = info.get("facts", {}), info.get("final_facts", {})
+        if "success" in final_facts:
+            leaves.append(Leaf(final_facts["success"], self.success))
+        pick = {"now": obs, "to": tree_map(lambda buffer: buffer[1:], self.obs)}
+        if self.whole:
+            pick |= {"last": info["final_obs"], "to_last": self.next_obs}
+        tree_map(lambda to, *others: leaves.append(Leaf(others[0], to, *others[1:])), pick.pop("to"), *pick.values())
+        for name, fact in self.facts.items():
+            now = facts[name]
+            leaves.append(Leaf(now, fact[1:], final_facts.get(name, now), self.next_facts[name]))
+        return leaves
 
     def cut_rows(self) -> tuple[Any, Tensor, Tensor] | None:
         """Last observations ``[C, ...]`` of the episodes that were cut, with their steps and lanes ``[C]``."""
