@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -32,6 +31,10 @@ class SubgoalEnv(BatchWrapper):
 
     Facts: ``subgoal`` int64 ``[N]``, the number of the present one (G when the plan is done), and ``subgoal_reached``
     int64 ``[N]``, 1 + the number of the one that this step reached, or 0.
+
+    A position is seen as the columns and rows from the agent to it, each 0 where there is no subgoal and ``offset + S``
+    else (S the greater of the level's sides); an object as verb, type and colour, of which the verb 0 is none. Both are
+    MultiDiscrete, so that a network for symbols sums them up with the view.
 
     A form only tells the agent what it says, and a subgoal is reached in its form's sense: a position when the agent
     stands there or what was there has changed; an object when it is taken, opened or stood on. A subgoal that nobody
@@ -66,10 +69,14 @@ class SubgoalEnv(BatchWrapper):
         self.width: int = inner.width
         self.size = max(inner.width, inner.height)
         self._table = sentences(embed or words) if form == "language" else torch.zeros(0)
-        sizes = {"position": 3, "object": len(VERBS) + len(L.TYPES) + len(L.COLORS), "language": self._table.shape[-1]}
-        self.depth = sizes[form]
-        box = spaces.Box(-np.inf, np.inf, (self.depth,), np.float32)
-        self.single_observation_space = spaces.Dict({**space.spaces, KEY: box})
+        part: spaces.Space[Any]
+        if form == "language":
+            part = spaces.Box(-np.inf, np.inf, (self._table.shape[-1],), np.float32)
+        else:
+            sides = [2 * self.size] * 2
+            part = spaces.MultiDiscrete(sides if form == "position" else [len(VERBS), len(L.TYPES), len(L.COLORS)])
+        self._blank = torch.zeros(part.shape or (), dtype=torch.float32 if form == "language" else torch.int64)
+        self.single_observation_space = spaces.Dict({**space.spaces, KEY: part})
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.plans = torch.zeros(self.num_envs, MOST, 5, dtype=torch.int64, device=self.device)
         self.now = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
@@ -143,16 +150,15 @@ class SubgoalEnv(BatchWrapper):
     # ---- what is shown -------------------------------------------------------------------------------------
 
     def _view(self, facts: Mapping[str, Tensor]) -> Tensor:
-        """The present subgoal as the agent sees it, float32 ``[N, D]``; zeros where there is none."""
+        """The present subgoal as the agent sees it ``[N, ...]``; zeros where there is none."""
         at = self.now.clamp(max=MOST - 1)
         goal = self.plans[torch.arange(self.num_envs, device=self.device), at]
-        there = ((self.now < MOST) & (goal[:, 0] > 0)).float()[:, None]
+        there = ((self.now < MOST) & (goal[:, 0] > 0))[:, None]
         if self.form == "position":
-            apart = (goal[:, 3:] - facts["position"]).float() / self.size
-            return torch.cat([apart, torch.ones_like(there)], -1) * there
+            seen: Tensor = (goal[:, 3:] - facts["position"] + self.size) * there
+            return seen
         if self.form == "object":
-            sizes = len(VERBS), len(L.TYPES), len(L.COLORS)
-            return torch.cat([F.one_hot(goal[:, k], n) for k, n in enumerate(sizes)], -1).float() * there
+            return goal[:, :3] * there
         return self._table.to(self.device)[goal[:, 0], goal[:, 1], goal[:, 2]] * there
 
     def _shown(self, obs: Any, facts: Mapping[str, Tensor]) -> Any:
@@ -172,7 +178,7 @@ class SubgoalEnv(BatchWrapper):
         """Observations of the single environment, which have no subgoal."""
         tree = self.env.encode({k: v for k, v in obs.items() if k != KEY} if isinstance(obs, Mapping) else obs)
         rows = next(iter(tree.values())).shape[0]
-        return {**tree, KEY: torch.zeros(rows, self.depth, device=self.device)}
+        return {**tree, KEY: self._blank.to(self.device).expand(rows, -1)}
 
     def _own_state(self) -> dict[str, Any]:
         return {"plans": self.plans.clone(), "now": self.now.clone()}

@@ -35,25 +35,46 @@ MODES = ("retrieval", "classification", "ranking")
 _BATCH, _STEPS = 512, 8
 
 
+class Told:
+    """A captioner, and the codes of the last stretch: what pays, what counts and what asks look at the same one."""
+
+    def __init__(self, captions: Captioner) -> None:
+        self.captions = captions
+        self._last: tuple[Stretch, Tensor] | None = None
+
+    def codes(self, x: Stretch, anew: bool = False) -> Tensor:
+        """The code of each row of any stretch, flat ``[B]``; 0 where it is not valid."""
+        if anew or self._last is None or self._last[0] is not x:
+            valid = x.valid.flatten()
+            whole = bool(valid.all())
+            codes = self.captions.codes(x.flat() if whole else valid_rows(x))
+            self._last = x, codes if whole else torch.zeros_like(valid, dtype=torch.int64).masked_scatter(valid, codes)
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Let go of the stretch."""
+        self._last = None
+
+
 class CaptionCount(EpisodicCount):
     """``1 / n ** power``, where n counts the caption of the step in its episode, this one included."""
 
     text_name = "caption_count"
 
-    def __init__(self, captions: Captioner, power: float = 3.0) -> None:
+    def __init__(self, told: Told, power: float = 3.0) -> None:
         super().__init__(None)
-        self.captions, self.power = captions, float(power)
+        self.told, self.power = told, float(power)
 
     def bind(self, world: World) -> None:
         """Make room for the lanes."""
         super().bind(world)
-        self.captions.bind(world)
+        self.told.captions.bind(world)
 
     def visits(self, x: Stretch) -> Tensor:
         """How often each row's caption has come in its episode by then, int64 ``[T, N]``; 0 where there is none."""
         start = x.start & x.valid
         epoch = self.epoch + start.cumsum(0)
-        codes = torch.where(x.valid.flatten(), self.captions.codes(x.flat()), 0)
+        codes = self.told.codes(x)
         rows = codes.nonzero()[:, 0]
         lanes = rows % x.rows[1]
         # Most steps have no caption: only those that have one are counted.
@@ -87,7 +108,7 @@ class CaptionReward(Pure):
     def __init__(
         self,
         desk: Desk,
-        captions: Captioner,
+        told: Told,
         mode: str,
         task: str,
         limit: int,
@@ -95,7 +116,7 @@ class CaptionReward(Pure):
         retry: int,
         learning_rate: float,
     ) -> None:
-        self.desk, self.captions, self.mode, self.task = desk, captions, mode, task
+        self.desk, self.told, self.captions, self.mode, self.task = desk, told, told.captions, mode, task
         self.limit, self.pairs_each, self.retry, self.learning_rate = limit, pairs, retry, learning_rate
         self._start(0, torch.device("cpu"))
 
@@ -123,13 +144,12 @@ class CaptionReward(Pure):
 
     def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """What each row's caption is worth, before it is divided by its count."""
-        flat = valid_rows(x)
-        codes = self.captions.codes(flat)
+        codes = self.told.codes(x, anew=True)
         out = torch.zeros(codes.shape, device=x.device)
         rows = codes.nonzero()[:, 0]
         if len(rows) and (len(self.known) or self.mode != "retrieval") and self.labelled:
-            out[rows] = self._worth(codes[rows], flat, rows)
-        return torch.zeros(x.shape, device=x.device).masked_scatter(x.valid, out)
+            out[rows] = self._worth(codes[rows], x.flat(), rows)
+        return out.reshape(x.rows)
 
     def _worth(self, codes: Tensor, x: Stretch, rows: Tensor) -> Tensor:
         place = torch.searchsorted(self.known, codes).clamp(max=max(len(self.known) - 1, 0))
@@ -174,8 +194,8 @@ class CaptionReward(Pure):
 
     def _meet(self, recent: Stretch) -> list[str]:
         """Write out the captions that are new; returns the codes of all that were seen and have no verdict."""
-        x = valid_rows(recent)
-        codes = self.captions.codes(x)
+        codes, x = self.told.codes(recent), recent.flat()
+        self.told.forget()
         rows = codes.nonzero()[:, 0]
         if not len(rows):
             return []
@@ -347,9 +367,9 @@ class ONI(Op):
         if not (power >= 0 and limit >= 1 and pairs >= 1 and retry >= 0 and learning_rate > 0):
             raise ValueError("ONI: power and retry are not below 0; limit, pairs and learning_rate above 0")
         desk = Desk(giver_of(giver, "ONI"), schedule, int(every), wait, int(workers), int(queue), journal)
-        made = captioner(captions)
-        reward = CaptionReward(desk, made, mode, task, int(limit), int(pairs), int(retry), float(learning_rate))
-        self.set_inputs(reward, CaptionCount(made, power))
+        told = Told(captioner(captions))
+        reward = CaptionReward(desk, told, mode, task, int(limit), int(pairs), int(retry), float(learning_rate))
+        self.set_inputs(reward, CaptionCount(told, power))
 
     @property
     def desk(self) -> Desk:

@@ -359,3 +359,36 @@ def test_a_server_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CAIRN_LANGUAGE_MODEL", "m")
     text = 'task + 0.1*oni(mode="ranking", power=1.0)'
     assert parse(text).text == text
+
+
+def test_codes_are_worked_out_once_for_what_pays_counts_and_asks() -> None:
+    class Counting(FactCaptions):
+        calls = 0
+
+        def codes(self, x: Stretch) -> Tensor:
+            self.calls += 1
+            return super().codes(x)
+
+    captions = Counting("position")
+    term = ONI(Oracle(lambda question: {"label": "helpful"}), captions=captions, schedule="barrier", every=1)
+    seat = RolloutSeat(term, World(gym.spaces.Box(0, 1, ()), gym.spaces.Discrete(2), lanes=1))
+    paid = []
+    for step, places in enumerate(([0, 1, 2], [2, 1, 0], [2, 1, 0]), 1):
+        before = torch.tensor([places[0], *places[:-1]])[:, None, None]
+        facts, after = {"position": before}, {"position": torch.tensor(places)[:, None, None]}
+        zero = torch.zeros(3, 1)
+        x = Stretch.make(obs=zero, next_obs=zero, reward=zero, terminated=zero.bool(), facts=facts, next_facts=after)
+        x.valid = torch.tensor([[True], [True], [step != 3]])
+        paid.append(seat(x, step)[0].flatten().tolist())
+        seat.update(step)
+        assert captions.calls == step  # the stretch of the step before is not taken for this one
+    # What is seen in one step is asked about in its update, labelled in the next one, and paid from then on.
+    assert paid[0] == paid[1] == [0, 0, 0] and paid[2][1] > 0 and paid[2][::2] == [0, 0]
+    again = seat(x, 4)[0].flatten().tolist()
+    still = x.map(torch.clone)
+    still.facts = still.next_facts  # nothing changes: nothing to say
+    assert again[1] > 0 and seat(still, 5)[0].flatten().tolist() == [0, 0, 0]  # no update in between
+    reward: Any = term.inputs[0]
+    assert reward.score(x)[1, 0] > 0
+    x.facts = x.next_facts
+    assert not reward.score(x).any()
