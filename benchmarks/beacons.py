@@ -5,9 +5,9 @@
     python benchmarks/beacons.py --task ObstructedMaze-1Dlhb-v0
     python benchmarks/beacons.py --plans 100 --url http://127.0.0.1:8000/v1 --model NAME     # how good its plans are
 
-Plans come from the oracle with its dial: a share of the subgoals names another thing in another place. Solved is as in
-``cairn bench bonuses``: 95 of 100 fresh levels by the frozen policy (which sees the plans of those levels, made at the
-same accuracy), tried every 98,304 steps. --plans asks a model about a fixed set of levels and says which share of its
+Plans come from the oracle with its dial: a share of the subgoals names another thing in another place. PPO and what
+counts as solved stand in benchmarks/dials.py; the frozen policy sees the plans of its fresh levels, made at the same
+accuracy. --plans asks a model about a fixed set of levels and says which share of its
 subgoals is right by object and by position, so that its place on the curve can be found.
 """
 
@@ -19,15 +19,12 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.agents import PPO
-from cairn.benchmarks.bonuses import LANES, LEVELS
-from cairn.benchmarks.oni import BUDGET, solve_cell, solve_table
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, model_for, report, solve_cell
+from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import SubgoalBonus, SubgoalEnv, Task
 from cairn.shaping.language import AskedPlanner, Client, OraclePlanner
 from cairn.shaping.language.subgoals import agreement, route
-
-ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def batch(task: str, lanes: int) -> Any:
@@ -46,14 +43,13 @@ def solve(args: argparse.Namespace) -> None:
         for name, form, accuracy in kinds:
             if args.only and name not in args.only or cells.done({"reward": name, "seed": seed, "budget": args.budget}):
                 continue
-            envs, trial = batch(args.task, LANES), batch(args.task, LEVELS)
+            envs, trial = batch(args.task, SETTINGS["num_envs"]), batch(args.task, LEVELS)
             reward: Any = Task()
             if form:
                 envs, trial = (SubgoalEnv(env, OraclePlanner(accuracy, seed), form) for env in (envs, trial))
                 reward = Task() + SubgoalBonus(curriculum=args.curriculum)
-            model = PPO("MlpPolicy", envs, reward=reward, seed=seed)
-            cells.add(solve_cell(name, model, trial, seed, args.budget))
-    print(solve_table(cells.rows(), args.budget))
+            cells.add(solve_cell(name, model_for(reward, seed, envs), trial, seed, args.budget))
+    report(cells, args.budget, f"Words as Beacons on {args.task}")
 
 
 def plans(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@
 
 Annotated transitions: every event that random walks in KeyCorridorS3R3 meet (a key, a locked door, a target), by the
 facts: which of the three subgoals it reaches. Verdicts are asked for each pair of an event and a subgoal; one that
-is refused or cannot be read counts as "no". Solved is as in ``cairn bench bonuses``.
+is refused or cannot be read counts as "no". PPO and what counts as solved: benchmarks/dials.py.
 """
 
 import argparse
@@ -17,15 +17,14 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.benchmarks.bonuses import LANES, LEVELS
-from cairn.benchmarks.oni import BUDGET, TASK, model_for, solve_cell, solve_table, worth
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, TASK, model_for, report, solve_cell
+from cairn.benchmarks.oni import worth
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import CALM, Stretch, Task, World
 from cairn.shaping.language import Client, Giver, GridCaptions, Oracle, Question
 from cairn.shaping.language.calm import f1, verdict
 
 GOALS = ("Pick up a key.", "Unlock the locked door.", "Pick up the ball that the task names.")
-ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def reaches(goal: str, caption: str) -> bool:
@@ -83,17 +82,20 @@ def verdicts(args: argparse.Namespace) -> None:
         asked.check()
         givers = {args.model: asked}
     print(f"{len(captions)} captions, {len(pairs)} pairs, {sum(right)} of them reach their subgoal")
+    cells = Cells(args.out / "f1.csv", ["giver", "pairs"])
     for name, giver in givers.items():
+        if cells.done({"giver": name, "pairs": len(pairs)}):
+            continue
         said: list[bool | None] = []
         for goal, caption in pairs:
             answer = giver.ask(verdict(goal, caption))
             said.append(answer.value["reached"] == "yes" if answer.ok else None)
         score = f1(said, right)
         none = sum(s is None for s in said)
-        print(
-            f"{name:16}" + ", ".join(f"{k} {v:.3f}" for k, v in score.items()) + f", {none} without a verdict",
-            flush=True,
-        )
+        told = {k: round(v, 4) for k, v in score.items()}
+        cells.add({"giver": name, "pairs": len(pairs), "reached": sum(right), **told, "no_verdict": none})
+    for row in cells.rows():
+        print(", ".join(f"{k} {v}" for k, v in row.items()))
 
 
 def solve(args: argparse.Namespace) -> None:
@@ -109,8 +111,8 @@ def solve(args: argparse.Namespace) -> None:
             if accuracy is not None:
                 reward = Task() + CALM(GOALS, Oracle(judge, others, accuracy, seed), schedule="barrier", every=1)
             trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
-            cells.add(solve_cell(name, model_for(reward, LANES, seed), trial, seed, args.budget))
-    print(solve_table(cells.rows(), args.budget))
+            cells.add(solve_cell(name, model_for(reward, seed), trial, seed, args.budget))
+    report(cells, args.budget, f"CALM on {TASK}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,7 +9,8 @@ one say "not run here" until --server is given.
 - eureka: DoorKey-5x5, score of the best after each round; told or blind, with the rank gate or without.
 - faults: programs with one seeded fault each, and sound ones: which layer stops them.
 - causes: failed episodes of policies whose failing is known: how many of their causes the analyser names.
-- lava: Auto MC-Reward on LavaCrossingS9N1: deaths and success of each round's agent.
+- lava: Auto MC-Reward on LavaCrossingS9N1: deaths and success of each round's agent on 100 fresh levels; round 0 is
+  the task's reward alone.
 - models: what needs a capable model.
 """
 
@@ -26,14 +27,17 @@ import torch
 from cairn.agents.design import SideBySide
 from cairn.agents.designing import Asked
 from cairn.benchmarks import scripted
+from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
-from cairn.shaping.language.search import Recorded, Workshop, auto_mc, eureka, record
+from cairn.shaping import Task
+from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, eureka, record
 from cairn.shaping.language.search.roles import analysis_prompt, reviewed
 from cairn.shaping.language.search.trajectories import compact, read_analysis
 
 DOOR, LAVA = "cairn/MiniGrid-DoorKey-5x5-v0", "cairn/MiniGrid-LavaCrossingS9N1-v0"
 TASK = "fetch the key, open the door with it, and go to the green goal"
 PPO = {"n_steps": 64, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
+FAST = {name: value for name, value in SETTINGS.items() if name != "num_envs"}
 PARTS = ("eureka", "faults", "causes", "lava", "models")
 FACTS = {DOOR: {"facts": ("doors",)}}
 MODELS = (
@@ -53,7 +57,8 @@ def workshop(env: str, task: str, steps: int, seed: int, **given: Any) -> Worksh
     batch = make(env, 256)
     recorded = record(batch, seed=seed)
     batch.close()
-    trials = SideBySide(partial(make, env, 32), steps, agent_args=PPO, keep_episodes=64)
+    lanes, settings = (SETTINGS["num_envs"], FAST) if env == LAVA else (32, PPO)
+    trials = SideBySide(partial(make, env, lanes), steps, agent_args=settings, keep_episodes=100)
     return Workshop(env, task, recorded, trials, **{"in_process": True, **given})
 
 
@@ -185,26 +190,35 @@ def lava(cells: Cells, args: argparse.Namespace) -> None:
     for seed in range(args.seeds):
         if cells.done({"seed": seed, "round": args.rounds}):
             continue
-        shop = workshop(LAVA, "go to the green goal and keep out of the lava", args.steps, seed, signs=True, gate=0.0)
+        task = "go to the green goal and keep out of the lava"
+        shop = workshop(LAVA, task, args.lava_steps, seed, signs=True, gate=0.0)
         found = auto_mc(shop, scripted.Designer(seed, mistakes=False), None, scripted.Analyser(), args.rounds,
                         seed=seed)  # fmt: skip
+        ends: dict[int, tuple[str, Trial | None]] = {0: ("trained", shop.trials.train([Task()], seed)[0])}
         for r in range(args.rounds):
             last = [c for c in found.candidates if c.name.startswith(f"r{r + 1}a")][-1:]
-            lived = last[0].trial.episodes if last and last[0].trial is not None else None
-            key = {"seed": seed, "round": r + 1}
-            if cells.done(key):
-                continue
-            if lived is None:
-                cells.add({**key, "outcome": last[0].outcome if last else "none", "deaths": "", "success": ""})
-                continue
-            ends = torch.zeros(len(lived), dtype=torch.bool)
-            ends[lived.x.episode[lived.x.terminated]] = True
-            deaths = float((ends & ~lived.success).float().mean())
-            cells.add({**key, "outcome": last[0].outcome, "deaths": f"{deaths:.3f}",
-                       "success": f"{float(lived.success.float().mean()):.3f}"})  # fmt: skip
-    for row in cells.rows():
-        print(f"  seed {row['seed']}, round {row['round']}: {row['outcome']}, deaths {row['deaths']}, "
-              f"success {row['success']}")  # fmt: skip
+            ends[r + 1] = (last[0].outcome, last[0].trial) if last else ("none", None)
+        for r, (outcome, trial) in ends.items():
+            if not cells.done({"seed": seed, "round": r}):
+                cells.add({"seed": seed, "round": r, "outcome": outcome, **lived(trial)})
+    lines = ["| round | seeds | deaths (IQM) | 95 % | success (IQM) | 95 % |", "|---|---|---|---|---|---|"]
+    for r in range(args.rounds + 1):
+        told = [row for row in cells.rows() if row["round"] == str(r) and row["deaths"]]
+        columns = [[float(row[name]) for row in told] for name in ("deaths", "success")]
+        shown = " | ".join(f"{iqm(c):.2f} | {low:.2f} to {high:.2f}" for c in columns for low, high in [interval(c)])
+        lines.append(f"| {r or 'task alone'} | {len(told)} | {shown} |")
+    print("\n".join(lines))
+
+
+def lived(trial: Trial | None) -> dict[str, object]:
+    """Which share of an agent's fresh episodes ended in lava, and in success."""
+    if trial is None or trial.episodes is None:
+        return {"deaths": "", "success": "", "steps": 0}
+    kept = trial.episodes
+    ends = torch.zeros(len(kept), dtype=torch.bool)
+    ends[kept.x.episode[kept.x.terminated]] = True
+    deaths, success = (ends & ~kept.success).float().mean(), kept.success.float().mean()
+    return {"deaths": f"{float(deaths):.3f}", "success": f"{float(success):.3f}", "steps": trial.steps}
 
 
 def models(cells: Cells, args: argparse.Namespace) -> None:
@@ -238,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which tables")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of a cell")
     parser.add_argument("--steps", type=int, default=30_000, help="environment steps of a training")
+    parser.add_argument("--lava-steps", type=int, default=400_000, help="of a training in lava")
     parser.add_argument("--samples", type=int, default=4, help="programs a round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds of a search")
     parser.add_argument("--server", help="an OpenAI-compatible server for critic and analyser")

@@ -11,9 +11,10 @@ The labeller is a stand-in on this machine, in a process of its own, asked over 
 known share. --solve asks the oracle in this process instead, with a barrier at every update, so that its cells depend
 on nothing but the seed. What a capable model would say is not measured unless --url is given.
 
-Rates are by the clock and by CPU seconds of the training process, in alternation, so that what else the machine does
-falls on all alike. Solved is as in ``cairn bench bonuses``: 95 of 100 fresh levels by the frozen policy, tried every
-98,304 steps; a cell that has not by the budget counts as infinite.
+PPO is ``cairn bench solve``'s, with its one setting. Rates are by the clock, by CPU seconds of the training process,
+and by those of the thread that trains (with --threads 1 all training is in it, and asking for labels is not), in
+alternation, so that what else the machine does falls on all alike. What counts as solved stands in
+benchmarks/dials.py.
 """
 
 import argparse
@@ -29,20 +30,16 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.agents import PPO
-from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.progress import Lines
-from cairn.agents.training import acting
-from cairn.benchmarks.bonuses import EVERY, GOAL, LANES, LEVELS, amount
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, TASK, labels_of, model_for, report, solve_cell
+from cairn.benchmarks.solve import COLUMNS, SETTINGS
 from cairn.benchmarks.standin import Standin
-from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
-from cairn.envs import BatchEnv
-from cairn.shaping import ONI, NovelD, Task, Term
+from cairn.benchmarks.tables import RESULTS, Cells, machine
+from cairn.shaping import ONI, Task, Term, parse
 from cairn.shaping.language import Answer, Client, Giver, Oracle, Question
+from cairn.shaping.language.oni import MODES
 
-TASK = "cairn/MiniGrid-KeyCorridorS3R3-v0"
-BUDGET, WEIGHT = 21 * EVERY, 0.1
-ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+WEIGHT = 0.1
 _EVENT = re.compile(r"The (first |second )?event: (.*?)\n")
 
 
@@ -111,21 +108,6 @@ def client(url: str, model: str = "standin") -> Client:
     return Client(url, model, key_env=None if model == "standin" else "OPENAI_API_KEY", timeout=10.0, deadline=30.0)
 
 
-# ---- models --------------------------------------------------------------------------------------------
-
-
-def model_for(reward: Term, lanes: int, seed: int) -> PPO:
-    """PPO on the task with a reward, as its defaults have it."""
-    return PPO("MlpPolicy", gym.make_vec(TASK, num_envs=lanes, device="cpu"), reward=reward, seed=seed)
-
-
-def labels_of(model: PPO) -> dict[str, float]:
-    """What the labels' part of a reward has to say of itself."""
-    assert model.reward is not None
-    node: Any = next(n for n in model.reward.order if n.name == "labels")
-    return {**node.desk.health(), "captions": len(node.texts), "labelled": node.labelled}
-
-
 # ---- rate, replay, kill --------------------------------------------------------------------------------
 
 
@@ -139,33 +121,32 @@ def rate(args: argparse.Namespace) -> None:
             "ONI, no labels": Task() + WEIGHT * ONI(Nobody(), args.mode),
             "ONI, labels arriving": Task() + WEIGHT * ONI(client(url), args.mode, workers=args.workers),
         }
-        models = {name: model_for(reward, args.envs, 0) for name, reward in rewards.items()}
+        models = {name: model_for(reward, 0, lanes=args.envs) for name, reward in rewards.items()}
         cells = Cells(args.out / "rate.csv", ["round", "who", "mode", "environments", "threads", "delay"])
         first = len(cells.rows())
         for turn in range(-1, args.rounds):
             for name, model in models.items():
-                wall, cpu = time.perf_counter(), time.process_time()
+                wall, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
                 for _ in range(args.rollouts):
                     model.learn(model.n_steps * model.n_envs, reset_num_timesteps=model.num_timesteps == 0)
                 row = {
                     "round": first + turn, "who": name, "mode": args.mode, "environments": args.envs,
                     "threads": args.threads, "delay": args.delay, "steps": args.rollouts * model.n_steps * model.n_envs,
                     "seconds": round(time.perf_counter() - wall, 4), "cpu_seconds": round(time.process_time() - cpu, 4),
+                    "thread_seconds": round(time.thread_time() - own, 4),
                     "labelled": 0 if name == "PPO alone" else int(labels_of(model)["labelled"]),
                 }  # fmt: skip
                 if turn >= 0:  # the first is for kernels and caches
                     cells.add(row)
                 print(f"round {turn}: {name:22} {row['steps'] / row['seconds']:9,.0f} steps/s, {row}", flush=True)
         rows = cells.rows()[first:]
-        total = {
-            w: [sum(float(r[k]) for r in rows if r["who"] == w) for k in ("seconds", "cpu_seconds")] for w in models
-        }
-        without, alone = total["ONI, no labels"], total["PPO alone"]
+        kinds = ("seconds", "cpu_seconds", "thread_seconds")
+        total = {w: [sum(float(r[k]) for r in rows if r["who"] == w) for k in kinds] for w in models}
         for name, spent in total.items():
-            print(
-                f"{name:22}: {without[0] / spent[0]:.1%} of the rate without labels by the clock, "
-                f"{without[1] / spent[1]:.1%} by CPU; {alone[0] / spent[0]:.1%} and {alone[1] / spent[1]:.1%} of PPO's"
-            )
+            for other in ("ONI, no labels", "PPO alone"):
+                clock, cpu, own = (theirs / mine for theirs, mine in zip(total[other], spent))
+                print(f"{name:22}: of the rate of {other}: {clock:.1%} by the clock, {cpu:.1%} by CPU, {own:.1%} by "
+                      "the training thread's CPU")  # fmt: skip
         print(f"labels: {labels_of(models['ONI, labels arriving'])}")
     finally:
         process.kill()
@@ -179,11 +160,11 @@ def replay(args: argparse.Namespace) -> None:
         process, url = served(0.9, args.delay)
         try:
             reward = Task() + WEIGHT * ONI(client(url), args.mode, journal=journal)
-            once = model_for(reward, LANES, 0).learn(args.steps)
+            once = model_for(reward, 0).learn(args.steps)
         finally:
             process.kill()
             process.wait()
-        again = model_for(Task() + WEIGHT * ONI(client(url), args.mode, journal=journal), LANES, 0).learn(args.steps)
+        again = model_for(Task() + WEIGHT * ONI(client(url), args.mode, journal=journal), 0).learn(args.steps)
         pairs = list(zip(once.policy.parameters(), again.policy.parameters()))
         same = sum(torch.equal(a, b) for a, b in pairs)
         asked = labels_of(once)
@@ -202,7 +183,7 @@ def kill(args: argparse.Namespace) -> None:
     process, url = served(1.0, args.delay)
     reporter = Lines(every=1.0)
     try:
-        model = model_for(Task() + WEIGHT * ONI(client(url), args.mode, retry=1), LANES, 0)
+        model = model_for(Task() + WEIGHT * ONI(client(url), args.mode, retry=1), 0)
         speeds = []
         for half in ("alive", "dead"):
             before, wall = model.num_timesteps, time.perf_counter()
@@ -231,39 +212,16 @@ def rewards_of(args: argparse.Namespace) -> dict[str, Any]:
         asked.check()
         real = {f"{args.mode} {args.model}": lambda seed: Task() + WEIGHT * ONI(asked, args.mode, workers=8)}
         return real
-    found: dict[str, Any] = {"none": lambda seed: Task(), "noveld": lambda seed: Task() + 0.01 * NovelD()}
-    for accuracy in sorted(args.accuracies, reverse=True):
+    found: dict[str, Any] = {"none": lambda seed: Task(), "noveld": lambda seed: parse(COLUMNS["noveld"].reward)}
+    dial = [(args.mode, accuracy) for accuracy in sorted(args.accuracies, reverse=True)]
+    for mode, accuracy in dial + [(mode, 1.0) for mode in MODES if mode != args.mode]:
 
-        def make(seed: int, accuracy: float = accuracy) -> Term:
+        def make(seed: int, mode: str = mode, accuracy: float = accuracy) -> Term:
             giver: Giver = oracle(accuracy, seed)
-            return Task() + WEIGHT * ONI(giver, args.mode, schedule="barrier", every=1, workers=1)
+            return Task() + WEIGHT * ONI(giver, mode, schedule="barrier", every=1, workers=1)
 
-        found[f"{args.mode} {accuracy:g}"] = make
+        found[f"{mode} {accuracy:g}"] = make
     return found
-
-
-def solve_cell(name: str, model: PPO, trial: Any, seed: int, budget: int) -> dict[str, object]:
-    """One seed of one reward: train until solved in ``trial`` or the budget is spent."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    assert isinstance(trial, BatchEnv)
-    curve: list[tuple[int, float]] = []
-    while model.num_timesteps < budget and not (curve and curve[-1][1] >= GOAL):
-        model.learn(EVERY, reset_num_timesteps=not curve)
-        fresh = fresh_seed(seed, "bonuses", model.num_timesteps)
-        with own_randomness(fresh):
-            success = evaluate_batch(acting(model, False), trial, LEVELS, fresh).success
-        assert success is not None
-        curve.append((model.num_timesteps, success))
-        print(f"\r{name:20} seed {seed}: {curve[-1][0]:9,} steps, {success:4.0%} ", end="", flush=True)
-    solved = curve[-1][1] >= GOAL
-    labelled = labels_of(model)["labelled"] if "labels" in [n.name for n in getattr(model.reward, "order", [])] else 0
-    print("solved" if solved else "not solved", flush=True)
-    return {
-        "reward": name, "seed": seed, "budget": budget, "solved": int(solved),
-        "steps": curve[-1][0] if solved else "inf", "seconds_under_load": round(time.perf_counter() - wall, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1), "labels": int(labelled),
-        "curve": " ".join(f"{step}:{success:.2f}" for step, success in curve),
-    }  # fmt: skip
 
 
 def solve(args: argparse.Namespace) -> None:
@@ -276,24 +234,8 @@ def solve(args: argparse.Namespace) -> None:
                 continue
             if not cells.done({"reward": name, "seed": seed, "budget": args.budget}):
                 trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
-                cells.add(solve_cell(name, model_for(make(seed), LANES, seed), trial, seed, args.budget))
-    print(solve_table(cells.rows(), args.budget))
-
-
-def solve_table(rows: Sequence[dict[str, str]], budget: int) -> str:
-    """Steps and CPU seconds to solve, IQM over seeds with its interval, in Markdown."""
-    lines = ["| reward | solved | steps, IQM | 95 % interval | CPU seconds, IQM |", "|---|---:|---:|---:|---:|"]
-    rows = [r for r in rows if int(r["budget"]) == budget]
-    for name in dict.fromkeys(r["reward"] for r in rows):
-        mine = [r for r in rows if r["reward"] == name]
-        steps = [float(r["steps"]) for r in mine]
-        cpu = [float(r["cpu_seconds"]) if int(r["solved"]) else float("inf") for r in mine]
-        low, high = interval(steps)
-        lines.append(
-            f"| {name} | {sum(int(r['solved']) for r in mine)} of {len(mine)} | {amount(iqm(steps), budget)} "
-            f"| {amount(low, budget)} to {amount(high, budget)} | {amount(iqm(cpu), None)} |"
-        )
-    return "\n".join(lines)
+                cells.add(solve_cell(name, model_for(make(seed), seed), trial, seed, args.budget))
+    report(cells, args.budget, f"ONI on {TASK}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -303,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS if name == "serve" else None)
     parser.add_argument("--mode", default="classification", choices=("retrieval", "classification", "ranking"))
     parser.add_argument("--out", type=Path, default=RESULTS / "oni")
-    parser.add_argument("--envs", type=int, default=1024, help="environments of --rate")
+    parser.add_argument("--envs", type=int, default=SETTINGS["num_envs"], help="environments of --rate")
     parser.add_argument("--threads", type=int, default=2, help="torch threads of --rate")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=2, help="a round")

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from cairn.agents.table import AGENTS
+from cairn.benchmarks import dials
 from cairn.benchmarks.solve import short_table
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -157,6 +158,7 @@ def render(text: str) -> str:
         "grid": grid,
         "solve": short_table,
         "tuned": tuned,
+        "dials": dials.short_table,
     }
 
     def fill(match: re.Match[str]) -> str:
