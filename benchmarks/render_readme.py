@@ -14,6 +14,7 @@ from cairn.agents.table import AGENTS
 from cairn.benchmarks import dials
 from cairn.benchmarks.solve import short_table
 from cairn.benchmarks.tables import RESULTS, Cells
+from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
 from cairn.envs.registry import TABLE
 from cairn.envs.tuned import TUNED
@@ -59,6 +60,8 @@ def environments() -> str:
             row = ("MuJoCo", "MuJoCo on CPU threads, MuJoCo Warp", "Gymnasium's v5 tasks, bit for bit")
         elif room == "areas":
             row = ("Reward areas", "torch", "an outcome in the plane, paid in a few areas: for quality-diversity")
+        elif name in {row[0] for row in BRIDGED_IDS}:
+            row = ("Many agents, bridged", "the bridge", "highway-env's intersection (extra `bench`)")
         elif room == "multi":
             row = (
                 "Many agents",

@@ -7,7 +7,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from .areas.ids import AREA_IDS
 from .grid.ids import BABYAI_IDS, GRID_IDS
-from .multi.ids import MULTI_IDS
+from .multi.ids import BRIDGED_IDS, MULTI_IDS
 from .physics.ids import PHYSICS_IDS
 from .tabular.ids import TABULAR_IDS
 
@@ -22,7 +22,7 @@ TABLE: tuple[Row, ...] = (
     *PHYSICS_IDS,
     *((*row, None) for row in TABULAR_IDS),
     *((*row, None) for row in AREA_IDS),
-    *((*row, None) for row in MULTI_IDS),
+    *((*row, None) for row in MULTI_IDS + BRIDGED_IDS),
 )
 
 

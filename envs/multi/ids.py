@@ -24,3 +24,7 @@ MULTI_IDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     _row("Overcooked-ForcedCoordination", world="kitchen", kitchen="forced_coordination"),
     _row("Overcooked-CounterCircuit", world="kitchen", kitchen="counter_circuit"),
 )
+
+_CROSSING = "cairn.envs.multi.intersection"
+BRIDGED_IDS = (("cairn/Intersection-v0", f"{_CROSSING}:make", f"{_CROSSING}:make_vec", dict[str, Any]()),)
+"""Worlds of others for many agents, which need an extra."""
