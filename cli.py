@@ -175,6 +175,7 @@ def evaluate(
     deterministic: bool = False,
     json: bool = False,
     device: Annotated[str | None, arg(metavar="DEVICE")] = None,
+    opponent: Annotated[str | None, arg(metavar="WHO")] = None,
 ) -> int:
     """Play levels the agent has never seen and print how many it solves.
 
@@ -188,11 +189,13 @@ def evaluate(
         deterministic: Take the likeliest action each time instead of drawing one as in training.
         json: Print one line of JSON.
         device: Where to play (cpu, cuda); left out, where the run was trained.
+        opponent: Of a league's run: itself, past (selves), hardest (of these), random, or another league's run folder.
+            Left out, it sits on both seats.
     """
     Run.open(run)  # before torch is imported: a misspelt folder should not take seconds
     from .agents import training
 
-    result = training.evaluate(run, episodes, seed=seed, deterministic=deterministic, device=device)
+    result = training.evaluate(run, episodes, seed=seed, deterministic=deterministic, device=device, opponent=opponent)
     print(json_module.dumps(result.as_dict()) if json else result)
     return 0
 

@@ -87,6 +87,10 @@ class Evaluation:
     deterministic: bool
     agents: dict[str, float] | None = None
     """Mean return of each agent of a team, whose ``return_mean`` is the mean over its agents; None for one agent."""
+    opponent: str | None = None
+    """Who had the other seat of a game of two; None where it is none."""
+    score: float | None = None
+    """Mean score against that opponent: 1 to win, 0.5 to draw."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -117,6 +121,9 @@ class Evaluation:
         parts.append(f"length {self.length_mean:.1f} (median {self.length_median:g})")
         if self.agents is not None:
             parts.append("by agent " + ", ".join(f"{name} {own:.4g}" for name, own in self.agents.items()))
+        if self.opponent is not None:
+            told = "" if self.score is None else f": score {self.score:.3g} (1 to win, 0.5 to draw)"
+            parts.append(f"against {self.opponent}{told}")
         return ", ".join(parts)
 
 

@@ -155,6 +155,7 @@ def evaluate(
     deterministic: bool = False,
     device: str | None = None,
     reward: Any = None,
+    opponent: str | None = None,
 ) -> Evaluation:
     """Play fresh levels with the frozen agent of a run's last checkpoint.
 
@@ -165,9 +166,11 @@ def evaluate(
         deterministic: Take the likeliest action instead of drawing one.
         device: Where to play; the run's own device if left out.
         reward: The reward object, where the run's reward has no text and more than one value head.
+        opponent: Of a league: "itself", as it is now; "past" selves, drawn evenly; the "hardest" of them; "random"
+            actions; or the run folder of another league in the same game. Left out, it sits on both seats.
 
     Raises:
-        ConfigError: The run's config cannot be run, or ``episodes`` is less than 1.
+        ConfigError: The run's config cannot be run, ``episodes`` is less than 1, or there is no such opponent.
         CheckpointError: There is no good checkpoint.
     """
     if episodes < 1:
@@ -176,9 +179,32 @@ def evaluate(
     env = _batch(config, min(episodes, LANES), device)
     try:
         seed = fresh_seed(seed, "eval")
-        return evaluate_batch(acting(model, deterministic), env, episodes, seed, deterministic=deterministic)
+        if opponent is not None:
+            return _against(model, opponent, env, episodes, seed, deterministic)
+        found = evaluate_batch(acting(model, deterministic), env, episodes, seed, deterministic=deterministic)
+        return replace(found, opponent="itself") if hasattr(model, "pool") else found
     finally:
         env.close()
+
+
+def _against(model: Any, opponent: str, env: BatchEnv, episodes: int, seed: int, deterministic: bool) -> Evaluation:
+    """Play an opponent by name."""
+    if not hasattr(model, "pool"):
+        raise ConfigError(f"an opponent is for games of two that a league has learned, not {type(model).__name__}")
+    from .multi.league import OPPONENTS, Rival, against
+
+    if opponent in OPPONENTS or not Path(opponent).is_dir():
+        other, kind = model, opponent
+    else:
+        config, other = _load(opponent, str(model.device), None)
+        if not hasattr(other, "pool") or other.observation_space != model.observation_space:
+            raise ConfigError(f"{opponent} is no league of the same game: it is {config.agent} in {config.env}")
+        kind = "itself"
+    try:
+        found = against(model, Rival(other, kind), env, episodes, seed, deterministic)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return found if other is model else replace(found, opponent=opponent)
 
 
 def play(
@@ -395,6 +421,8 @@ def _load(run: str | Path, device: str | None, reward: Any) -> tuple[TrainConfig
     model = _build(config, 1, reward, device)
     try:
         unpack(model.policy, saved[2]["model"]["policy"])
+        if hasattr(model, "pool"):
+            unpack(model.pool, saved[2]["model"]["pool"])
     except (ValueError, KeyError, RuntimeError) as error:
         hint = "" if config.reward is not None else " (its reward has no text: pass it as reward= in Python)"
         raise ConfigError(f"{run}: the checkpoint at step {saved[0]} does not fit its config{hint}: {error}") from error

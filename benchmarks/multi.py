@@ -16,11 +16,12 @@ Learn: the agents train for so many environment steps of the whole batch, and th
 agents, and get as many environment steps as the rest. Returns are means over the agents. CPU seconds stand beside them.
 
 Imitate: scripted pairs (Gems: both to the purple gem that is nearest for the farther one, or each to its own; the
-kitchen: one brings onions, one serves, and one choice in ten of either is by chance) show so many episodes, and who
-learned from them plays 100 fresh ones: actions drawn from its policy, as in the paper's code ("greedy": the likeliest
-ones). "Of the way" is (return - random) / (expert - random), "steps" those lived in the world itself. The reward that
-was recovered is correlated with the task's own (Pearson) over steps that are half of experts and half of chance, agent
-by agent (a joint critic's with the sum). Cloning has no reward: its logits stand in for Q.
+kitchen: one brings onions, one serves, and one choice in ten of either is by chance; the intersection, with the extra
+``bench``: drivers who give way) show so many episodes, and who learned from them plays fresh ones: actions drawn from
+its policy, as in the paper's code ("greedy": the likeliest). "Of the way" is (return - random) / (expert - random),
+"steps" those lived in the world itself. The reward that was recovered is correlated with the task's own (Pearson) over
+steps that are half of experts and half of chance, agent by agent (a joint critic's with the sum). Cloning has no
+reward: its logits stand in for Q.
 "as published" is cloning with the slip of the paper's code, whose networks are shown the very choice that they are to
 predict, and zeros in its place when they act.
 """
@@ -31,7 +32,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -265,9 +266,37 @@ def kitchen_pair(obs: torch.Tensor) -> torch.Tensor:
 
 
 Act = Callable[[torch.Tensor], torch.Tensor]
-PAIRS: dict[str, tuple[Act, int, float]] = {"Gems": (gems_pair, 1000, 0.0), "Kitchen": (kitchen_pair, 4, 0.1)}
-"""Who shows what: the pair, the episodes it shows, and the share of its choices that are by chance."""
-IDS = {"Gems": "cairn/Gems-v0", "Kitchen": "cairn/Overcooked-CrampedRoom-v0"}
+
+
+class Show(NamedTuple):
+    """Who shows what in a world, and at what scale it is played."""
+
+    env: str
+    pair: Callable[[Any], Act]
+    """The experts of a batch."""
+    episodes: int
+    """That they show."""
+    chance: float
+    """The share of their choices that are by chance."""
+    lanes: int = 8
+    """To learn in."""
+    trials: int = 100
+    """Fresh episodes in the end."""
+
+
+def crossing_pair(team: Any) -> Act:
+    """Drivers who give way; they look at the road itself."""
+    from cairn.envs.multi.intersection import give_way
+
+    drive: Act = give_way(team.unwrapped)
+    return drive
+
+
+SHOWS = {
+    "Gems": Show("cairn/Gems-v0", lambda team: gems_pair, 1000, 0.0),
+    "Kitchen": Show("cairn/Overcooked-CrampedRoom-v0", lambda team: kitchen_pair, 4, 0.1),
+    "Intersection": Show("cairn/Intersection-v0", crossing_pair, 50, 0.0, lanes=1, trials=20),
+}
 
 AGREED = {"online": False, "values": "expert", "alpha": 10.0}
 """The values on the demonstrations' own states: the likelihood, held together by the square of the reward."""
@@ -345,36 +374,43 @@ def alike(model: MAMQL, x: Mapping[str, torch.Tensor]) -> float:
 
 def imitate_cell(world: str, method: str, seed: int, updates: int, share: float) -> dict[str, Any]:
     """One seed of one method in one world."""
-    expert, episodes, chance = PAIRS[world]
-    episodes, told = max(round(share * episodes), 1), method.endswith("as published")
+    show, told = SHOWS[world], method.endswith("as published")
+    episodes = max(round(share * show.episodes), 1)
 
     def team(lanes: int) -> Any:
-        made: Any = gym.make_vec(IDS[world], num_envs=lanes, device="cpu", max_episode_steps=150)
+        made: Any = gym.make_vec(show.env, num_envs=lanes, device="cpu", max_episode_steps=150)
         return Told(made) if told else made
 
-    trial = team(100)
+    trial = team(show.trials)
     choices, width = int(trial.agent_action_space.n), trial.agent_observation_space.shape[0]
-    pair: Act = (lambda obs: expert(obs[..., : width - choices])) if told else expert
-    shows = noisy(pair, chance, choices)
-    demos = collect(lambda obs, info: shows(obs), Joint(team(min(episodes, 50))), episodes, seed=seed)
+
+    def pair(team: Any, chance: float | torch.Tensor) -> Act:
+        expert = show.pair(team)
+        return noisy((lambda obs: expert(obs[..., : width - choices])) if told else expert, chance, choices)
+
+    shown = team(min(episodes, 50))
+    act = pair(shown, show.chance)
+    demos = collect(lambda obs, info: act(obs), Joint(shown), episodes, seed=seed)
     states: Any = demos.states
     if told:  # the last observation of an episode has no choice to tell
         at = torch.arange(len(demos)) + demos.episode
         states[at, :, -choices:] = torch.nn.functional.one_hot(demos.action, choices).float()
     cpu = time.process_time()
-    model = MAMQL("MlpPolicy", team(8), demos, seed=seed, **METHODS[method]).learn(8 * updates)
+    settings = {**METHODS[method], "train_freq": 1, "gradient_steps": 1}
+    model = MAMQL("MlpPolicy", team(show.lanes), demos, seed=seed, **settings).learn(show.lanes * updates)
     cpu = time.process_time() - cpu
     fresh = fresh_seed(seed, "imitate")
     played, greedy, best, worst = (
-        evaluate_batch(act, trial, 100, fresh).return_mean
-        for act in (acting(model, False), acting(model, True), pair, noisy(pair, 1.0, choices))
+        evaluate_batch(act, trial, show.trials, fresh).return_mean
+        for act in (acting(model, False), acting(model, True), pair(trial, 0.0), pair(trial, 1.0))
     )
-    half = lived(noisy(pair, torch.arange(20) % 2.0, choices), team(20), trial.max_steps, fresh_seed(seed, "judge"))
+    judge = team(20)
+    half = lived(pair(judge, torch.arange(20) % 2.0), judge, trial.max_steps, fresh_seed(seed, "judge"))
     return {
         "world": world, "method": method, "seed": seed, "updates": updates, "share": share,
         "rows": len(demos), "return": round(played, 4), "greedy": round(greedy, 4), "expert": round(best, 4),
-        "random": round(worst, 4), "correlation": round(alike(model, half), 4), "steps": model.replay_buffer.clock * 8,
-        "cpu_seconds": round(cpu, 1),
+        "random": round(worst, 4), "correlation": round(alike(model, half), 4),
+        "steps": model.replay_buffer.clock * show.lanes, "cpu_seconds": round(cpu, 1),
     }  # fmt: skip
 
 
@@ -383,7 +419,7 @@ def imitate(args: argparse.Namespace, cells: Cells) -> None:
     torch.set_num_threads(1)
     for seed in range(args.seeds):
         for world in args.worlds:
-            for method in METHODS:
+            for method in args.methods:
                 key = {"world": world, "method": method, "seed": seed, "updates": args.updates, "share": args.share}
                 if not cells.done(key):
                     row = imitate_cell(world, method, seed, args.updates, args.share)
@@ -401,7 +437,7 @@ def imitate_table(rows: Sequence[Mapping[str, str]]) -> str:
     ]
     keys = ("world", "method", "updates", "share")
     numbers = ("return", "greedy", "expert", "random", "correlation", "steps", "cpu_seconds", "rows")
-    order = {name: k for k, name in enumerate((*PAIRS, *METHODS))}
+    order = {name: k for k, name in enumerate((*SHOWS, *METHODS))}
     cells = dict.fromkeys(tuple(row[k] for k in keys) for row in rows)
     for cell in sorted(cells, key=lambda c: (order[c[0]], -float(c[3]), int(c[2]), order[c[1]])):
         mine = [r for r in rows if tuple(r[k] for k in keys) == cell]
@@ -447,7 +483,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--imitate", action="store_true")
     parser.add_argument("--updates", type=int, default=1000, help="of an imitation run")
     parser.add_argument("--share", type=float, default=1.0, help="of the episodes that an imitation run is shown")
-    parser.add_argument("--worlds", nargs="+", choices=list(PAIRS), default=list(PAIRS))
+    parser.add_argument("--worlds", nargs="+", choices=list(SHOWS), default=list(SHOWS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--envs", type=int, default=4096, help="environments of a native batch")
     parser.add_argument("--rounds", type=int, default=5)

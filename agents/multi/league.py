@@ -6,6 +6,7 @@ fictitious self-play). Learning against oneself alone runs in circles where stra
 rock, paper, scissors; whoever must also beat what it was before cannot.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from ...envs.bridges import make_batch
 from ...envs.multi.lanes import agent_view
 from ...envs.multi.team import require_team
 from ...envs.multi.versus import Versus
-from ..evaluation import own_randomness
+from ..evaluation import Evaluation, evaluate_batch, own_randomness
 from ..functional import categorical_sample
 from ..policies import ActorCriticPolicy
 from ..ppo import PPO
@@ -310,6 +311,83 @@ class League(IPPO):
 
     def _learned(self) -> dict[str, Any]:
         return {**super()._learned(), "pool": self.pool}
+
+
+OPPONENTS = ("itself", "past", "hardest", "random")
+
+
+class Rival:
+    """An ``Opponents`` that plays a frozen learner: itself, its past selves, the hardest of them, or chance.
+
+    Args:
+        model: The learner.
+        kind: One of ``OPPONENTS``.
+
+    Raises:
+        ValueError: The kind is unknown.
+    """
+
+    def __init__(self, model: League, kind: str) -> None:
+        if kind not in OPPONENTS:
+            raise ValueError(f"opponent={kind!r}: one of {', '.join(OPPONENTS)}, or the folder of another league's run")
+        self.model, self.kind, self.pool = model, kind, model.pool
+        self.pool.refresh()
+        self.scores: list[Tensor] = []
+        self._open: Tensor | None = None
+        self._noted = False
+
+    @property
+    def score(self) -> float:
+        """Whoever plays it has scored so much, over the first game of each lane after a reset."""
+        return float(torch.cat(self.scores).mean())
+
+    def draw(self, lanes: int) -> Tensor:
+        """The number in the pool of who plays in each lane."""
+        if not self._noted:  # nothing was played since the last draw: a reset
+            self._open = torch.ones(lanes, dtype=torch.bool, device=self.model.device)
+        self._noted = False
+        pool, count = self.pool, min(self.pool.taken, self.pool.size)
+        if self.kind == "past":
+            return torch.randint(1, count + 1, (lanes,), device=self.model.device)
+        hardest = 1 + int(pool.win_rate[1 : count + 1].argmin()) if self.kind == "hardest" else 0
+        return torch.full((lanes,), hardest, device=self.model.device)
+
+    def act(self, obs: Tensor, who: Tensor) -> Tensor:
+        """Its actions."""
+        if self.kind != "random":
+            return self.pool.act(obs, who)
+        space = self.model.action_space
+        if isinstance(space, spaces.Discrete):
+            return int(space.start) + torch.randint(int(space.n), (len(who),), device=who.device)
+        assert isinstance(space, spaces.Box)
+        low, high = (torch.as_tensor(edge, device=who.device) for edge in (space.low, space.high))
+        return low + torch.rand(len(who), *low.shape, device=who.device) * (high - low)
+
+    def note(self, who: Tensor, ended: Tensor, score: Tensor) -> None:
+        """Count first games."""
+        assert self._open is not None
+        self._noted = True
+        self.scores.append(score[self._open & ended])
+        self._open = self._open & ~ended
+
+
+def against(player: League, rival: Rival, env: Any, episodes: int, seed: int, deterministic: bool) -> Evaluation:
+    """Let a frozen player play a rival, on one seat in every second lane and on the other in the rest.
+
+    Args:
+        player: Whose returns are told.
+        rival: See there; made of ``player``, or of another learner of the same game.
+        env: A batch of the game that is this function's alone.
+        episodes: How many.
+        seed: Of the episodes and of both players' dice.
+        deterministic: The player takes its likeliest actions.
+    """
+    table = Versus(env, rival, ids=player.ids)
+    player.policy.set_training_mode(False)
+    found = evaluate_batch(
+        lambda obs: player.policy.act(obs, deterministic), table, episodes, seed, deterministic=deterministic
+    )
+    return replace(found, opponent=rival.kind, score=rival.score)
 
 
 @torch.no_grad()

@@ -223,7 +223,8 @@ def give_way(env: Intersection, gap: float = 6.0, slack: float = 0.5) -> Any:
 
     def drive(crossing: Any) -> list[int]:
         cars = crossing.env.controlled_vehicles
-        acts, going = [FASTER] * CARS, []
+        acts = [FASTER] * CARS
+        going: list[Any] = []
         for a in sorted(range(CARS), key=lambda a: (to_go(cars[a]), a)):
             if crossing.env.has_arrived(cars[a]):
                 continue

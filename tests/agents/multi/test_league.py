@@ -9,9 +9,9 @@ import torch
 
 import cairn  # noqa: F401
 from cairn.agents import League
-from cairn.agents.multi.league import play_out
+from cairn.agents.multi.league import OPPONENTS, Rival, against, play_out
 from cairn.agents.multi.payoffs import elo, pfsp
-from cairn.agents.training import TrainConfig, evaluate, resume, train
+from cairn.agents.training import ConfigError, TrainConfig, evaluate, resume, train
 from cairn.envs.multi.matrix_game import ROCK_PAPER_SCISSORS
 from cairn.runs import Run
 
@@ -153,6 +153,34 @@ def test_a_tournament_of_known_players() -> None:
     assert total.tolist() == [[-1, 1], [1, -1]]
 
 
+def test_opponents_by_name() -> None:
+    """Now it plays paper. Of its past selves rock loses, paper draws and scissors win, and chance draws on average."""
+    model = League("MlpPolicy", game("RockPaperScissors"), pool_size=3, policy_kwargs={"net_arch": []}, **SMALL)
+    model.policy.action_net.weight.data.zero_()
+
+    def play(hand: int) -> None:
+        model.policy.action_net.bias.data = 50.0 * torch.nn.functional.one_hot(torch.tensor(hand), 3).float()
+
+    model.pool.taken = 0
+    for hand in range(3):
+        play(hand)
+        model.pool.snapshot(hand)
+    play(1)
+    model.pool.games[1:], model.pool.score[1:] = 10, torch.tensor([10.0, 5, 0])
+    found = {k: against(model, Rival(model, k), game("RockPaperScissors", 300), 300, 0, True) for k in OPPONENTS}
+    assert found["itself"].score == 0.5 and found["hardest"].score == 0 and found["hardest"].return_mean == -1
+    for kind in ("past", "random"):
+        score = found[kind].score
+        assert score is not None and 0.4 < score < 0.6 and found[kind].opponent == kind
+        assert found[kind].return_mean == pytest.approx(2 * score - 1), "the return is the player's own"
+    other = League("MlpPolicy", game("RockPaperScissors"), pool_size=3, policy_kwargs={"net_arch": []}, **SMALL)
+    other.policy.load_state_dict(model.policy.state_dict())
+    play(2)
+    assert against(model, Rival(other, "itself"), game("RockPaperScissors", 10), 10, 0, False).score == 1
+    with pytest.raises(ValueError, match="one of itself, past, hardest, random, or the folder"):
+        Rival(model, "me")
+
+
 def test_a_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     args = {"n_steps": 16, "batch_size": 64, "n_epochs": 2, "snapshot_every": 200, "pool_size": 3}
     base: dict[str, Any] = {"env": "cairn/Soccer-v0", "agent": "league", "num_envs": 4, "agent_args": args}
@@ -165,7 +193,18 @@ def test_a_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(a["pool"][name], b["pool"][name])
     for name, value in a["policy"].items():
         assert torch.equal(value, b["policy"][name])
-    assert evaluate(tmp_path / "a", 5) == evaluate(tmp_path / "b", 5)
+    result = evaluate(tmp_path / "a", 5)
+    assert result == evaluate(tmp_path / "b", 5) and str(result).endswith("against itself") and result.agents
+    for opponent in ("past", "random", str(tmp_path / "b")):
+        result = evaluate(tmp_path / "a", 5, opponent=opponent)
+        assert result.opponent == opponent and f"against {opponent}: score" in str(result) and result.agents is None
+    with pytest.raises(ConfigError, match="one of itself"):
+        evaluate(tmp_path / "a", 5, opponent="nobody")
+    train(TrainConfig(env="cairn/Chase-v0", agent="ippo", steps=64, num_envs=1, run=str(tmp_path / "c")))
+    with pytest.raises(ConfigError, match="games of two that a league has learned, not IPPO"):
+        evaluate(tmp_path / "c", 5, opponent="random")
+    with pytest.raises(ConfigError, match="no league of the same game: it is ippo"):
+        evaluate(tmp_path / "a", 5, opponent=str(tmp_path / "c"))
 
 
 def test_files_and_predictions(tmp_path: Path) -> None:
