@@ -160,7 +160,7 @@ class PhysicsBatch(BatchEnv):
         return split(self._parts, torch.from_numpy(self._obs)), info
 
     def rest(self, lanes: Tensor) -> None:
-        """Leave ``lanes`` (bool ``[N]``) as they are, or as they were a step before, until the next reset of all."""
+        """Leave ``lanes`` (bool ``[N]``) as they are, or were a step before, until a reset of all or a loaded state."""
         self._resting = check_reset_mask(lanes, self.num_envs).copy()
 
     def _renew(self, chosen: NDArray[np.bool_] | None = None) -> None:
@@ -332,6 +332,7 @@ class PhysicsBatch(BatchEnv):
         self.memory.packed[:], self.memory.moving[:] = state["memory"].numpy(), state["moving"].numpy()
         self._elapsed = state["elapsed"].numpy().copy()
         self._obs = state["obs"].numpy().copy()
+        self._resting = self._none
 
     def set_state(self, lanes: Any, qpos: Any, qvel: Any) -> None:
         """Put some lanes at other positions and velocities, within their episodes, as upstream's ``set_state`` does.

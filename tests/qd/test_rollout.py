@@ -249,6 +249,11 @@ def test_lanes_whose_policy_is_done_rest(monkeypatch):
     assert torch.equal(still[0], still[-1]) and not torch.equal(told[0][0][3], told[1][0][3])
     ended = torch.stack([info["_final_obs"].clone() for *_, info in told])
     assert ended.any(0).tolist() == [True, True, False, True, True, True, True, True]
+    for lanes in (7, 8):
+        visited.clear()
+        env.step(torch.zeros(8, 3))
+        assert visited[0] == lanes
+        env.load_state_dict(env.state_dict())  # this wakes them too
     visited.clear()
     monkeypatch.setattr(PhysicsBatch, "rest", lambda self, lanes: None)
     stepped = Evaluator(env, policy, transitions=True)(genomes)
