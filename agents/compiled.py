@@ -17,8 +17,9 @@ from ..envs.spaces import tree_map
 from . import fused
 from .categories import ADDED, SHOWN, distinct
 from .extractors import DictExtractor, Features, SymbolsExtractor, TokensExtractor
-from .native import Native
+from .native import Native, Shared
 from .policies import ActorCriticPolicy
+from .workers import cut
 
 _LANES = 16  # floats in a vector register
 _OURS = ("forward", "evaluate_actions", "extract_features", "predict_values")  # what is done here in their place
@@ -59,6 +60,8 @@ class Compiled:
         self._weights: tuple[Tensor, ...] = ()
         self._scale = torch.tensor([cast(TokensExtractor, read).scale for read in sums.readers])
         self._rooms: list[list[Tensor]] = []
+        self._shared: Shared | None = None
+        self._at = torch.zeros(1, dtype=torch.int64)
 
     def see(self, obs: Any) -> Seen:
         """Bring an observation tree ``[B, ...]`` into columns."""
@@ -92,15 +95,15 @@ class Compiled:
         action, log_prob = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
         value = torch.empty(rows, self.channels)
         tensors = self._looks(obs, 1), uniform.contiguous(), action, log_prob, value
-        self._act(*self._aim(*tensors), 0, rows)
+        self._act(*self._aim(*tensors), None, 0, rows)
         return action, value, log_prob
 
     def acting(
-        self, obs: Any, uniform: Tensor, action: Tensor, log_prob: Tensor, value: Tensor
-    ) -> Callable[[int, int], None] | None:
-        """What draws actions for rows of an observation tree ``[T, N, ...]`` that is yet to be filled.
+        self, obs: Any, uniform: Tensor, action: Tensor, log_prob: Tensor, value: Tensor, threads: int
+    ) -> Callable[[int], None] | None:
+        """What draws actions for steps of an observation tree ``[T, N, ...]`` that is yet to be filled.
 
-        After :meth:`begin`, and until the parameters change. Rows are counted over steps and lanes.
+        After :meth:`begin`, and until the parameters change.
 
         Args:
             obs: The tree.
@@ -108,19 +111,26 @@ class Compiled:
             action: int64 ``[T, N]``, to be written.
             log_prob: ``[T, N]``, to be written.
             value: ``[T, N, K]``, to be written.
+            threads: How many share the lanes.
 
         Returns:
-            A function of the first row and of how many there are; None where observations must be rearranged first.
+            A function of the step; None where observations must be rearranged first.
         """
         kept = [*self._looks(obs, 2)], uniform, action, log_prob, value
         seen = [tensor for tensor in (*kept[0], *kept[1:]) if tensor is not None]
         apart = len(self.sums.symbols) > 1 or len(self.sums.others) > 1
         if apart or not all(tensor.is_contiguous() for tensor in seen):
             return None
-        given = [x if isinstance(x, int) else 0 if x is None else x.data_ptr() for x in self._aim(*kept)]
+        lanes = uniform.shape[1]
+        parts = cut(lanes, 64)
+        if self._shared is None or not self._shared.fits(parts, threads):
+            self._shared = Shared(self._act, parts, threads)
+        shared, at, given = self._shared, self._at, self._aim(*kept)
+        shared.aim(*given, at)
 
-        def act(first: int, count: int, kept: Any = kept) -> None:  # it holds on to the memory
-            self._act(*given, first, count)
+        def act(t: int, given: Any = given) -> None:  # it holds on to the memory
+            at.fill_(t * lanes)
+            shared()
 
         return act
 
@@ -273,7 +283,8 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int, dim:
         "tokens": "const long long*", "mix": "const long long*", "spoken": "const float*", "vectors": "const float*",
         "places": "const float*", "scale": "const float*", "length": "long long",
         "uniform": "const float*", "action": "long long*", "log_prob": "float*", "value": "float*",
-        "actions": "long long", "channels": "long long", "from": "long long", "count": "long long",
+        "actions": "long long", "channels": "long long", "at": "const long long*", "from": "long long",
+        "count": "long long",
     }  # fmt: skip
     learn = {
         "index": "const long long*", "action": "const long long*", "old": "const float*", "target": "const float*",
@@ -383,8 +394,9 @@ _ACT = (
     + """
 alignas(64) float told[TILE * WIDTH], features[DIM];
 long long own[TILE], heard[TILE];
-for (long long begin = from; begin < from + count; begin += TILE) {
-    const int filled = from + count - begin < TILE ? (int)(from + count - begin) : TILE;
+const long long start = from + (at ? at[0] : 0), end = start + count;
+for (long long begin = start; begin < end; begin += TILE) {
+    const int filled = end - begin < TILE ? (int)(end - begin) : TILE;
     int known = 0;
     for (int r = 0; length && r < filled; ++r) {
         const long long* said = tokens + (begin + r) * length;

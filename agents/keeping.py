@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .native import Native
+from .native import Native, Shared
+from .workers import cut
 
 
 class Leaf(NamedTuple):
@@ -33,17 +34,22 @@ class Keeper:
 
     Environments like the grids fill the same tensors anew in every step. When two steps in a row have brought the same
     tensors, where these lie is worked out once; tensors made for the step are left to torch.
+
+    Args:
+        threads: How many share the lanes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         self._known: tuple[Sequence[Tensor], list[int]] = ((), [])
         self._seen: Sequence[Tensor] = ()
         self._table: Tensor | None = None
-        self._lanes = 0
+        self._at = torch.zeros(1, dtype=torch.int64)
+        self._shared: Shared | None = None
 
     def __deepcopy__(self, memo: object) -> "Keeper":
         """A new one: a copied rollout has other memory."""
-        return Keeper()
+        return Keeper(self.threads)
 
     def __call__(self, given: Sequence[Tensor], leaves: Callable[[], Sequence[Leaf]], t: int, ended: Tensor) -> bool:
         """Copy a step's leaves into row ``t``; False, and nothing is copied, where torch must do it.
@@ -52,7 +58,7 @@ class Keeper:
             given: All tensors that the step gave.
             leaves: What to make of them, in the same order in every step.
             t: The row.
-            ended: bool ``[N]``: the lanes whose ``last`` is valid.
+            ended: bool ``[N]``, one of ``given``: the lanes whose ``last`` is valid.
         """
         if not _same(given, self._seen):
             self._seen, self._known = given, ((), [])
@@ -60,11 +66,22 @@ class Keeper:
         places = [x.data_ptr() for x in given]
         if not _same(given, self._known[0]) or places != self._known[1]:
             parts = leaves()
-            self._known, self._table, self._lanes = (given, places), _table(parts), parts[0].to.shape[1]
-        if self._table is None or not (ended.dtype == torch.bool and ended.is_contiguous()):
+            self._known, self._table = (given, places), _table(parts)
+            self._aim(parts[0].to.shape[1], ended)
+        if self._table is None or self._shared is None:
             return False
-        _loop()(self._table, ended, len(self._table), self._lanes, t)
+        self._at.fill_(t)
+        self._shared()
         return True
+
+    def _aim(self, lanes: int, ended: Tensor) -> None:
+        """Have the loop do what the table says."""
+        if self._table is None or not (ended.dtype == torch.bool and ended.is_contiguous()):
+            self._shared = None
+            return
+        if self._shared is None:
+            self._shared = Shared(_loop(), cut(lanes, 128), self.threads)
+        self._shared.aim(self._table, ended, len(self._table), lanes, self._at)
 
 
 def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -102,7 +119,7 @@ def _step(x: Tensor) -> int:
 def _loop() -> Native:
     arguments = {
         "table": "const long long*", "ended": "const unsigned char*", "leaves": "long long", "lanes": "long long",
-        "t": "long long",
+        "at": "const long long*", "from": "long long", "count": "long long",
     }  # fmt: skip
     return Native("keeping a step", arguments, _KEEP)
 
@@ -110,25 +127,25 @@ def _loop() -> Native:
 _KEEP = """
 for (long long k = 0; k < leaves; ++k) {
     const long long* leaf = table + 7 * k;
-    const char* now = (const char*)leaf[0];
-    const char* last = (const char*)leaf[3];
-    const long long step = leaf[1], last_step = leaf[4], size = leaf[6];
-    char* to = (char*)leaf[2] + t * lanes * size;
-    char* to_last = (char*)leaf[5] + t * lanes * size;
+    const long long step = leaf[1], last_step = leaf[4], size = leaf[6], row = at[0] * lanes + from;
+    const char* now = (const char*)leaf[0] + from * step;
+    const char* last = (const char*)leaf[3] + from * last_step;
+    char* to = (char*)leaf[2] + row * size;
+    char* to_last = (char*)leaf[5] + row * size;
     if (step == size) {
-        __builtin_memcpy(to, now, lanes * size);
+        __builtin_memcpy(to, now, count * size);
     } else if (size == 4) {
-        for (long long i = 0; i < lanes; ++i)
+        for (long long i = 0; i < count; ++i)
             __builtin_memcpy(to + i * 4, now + i * step, 4);
     } else {
-        for (long long i = 0; i < lanes; ++i)
+        for (long long i = 0; i < count; ++i)
             __builtin_memcpy(to + i * size, now + i * step, size);
     }
-    if (!last)
+    if (!leaf[3])
         continue;
-    __builtin_memcpy(to_last, to, lanes * size);
-    for (long long i = 0; i < lanes; ++i)
-        if (ended[i])
+    __builtin_memcpy(to_last, to, count * size);
+    for (long long i = 0; i < count; ++i)
+        if (ended[from + i])
             __builtin_memcpy(to_last + i * size, last + i * last_step, size);
 }
 """

@@ -7,7 +7,7 @@ devices the callers stay with torch.
 import ctypes
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -69,6 +69,13 @@ class Native:
 
     def _prepare(self) -> tuple[Any, Callable[[], None]]:
         """This thread's memory for the arguments, and what runs the loop on them."""
+        from ..envs.grid import runtime
+
+        places, launch = self.record()
+        return places, runtime.caller(launch)
+
+    def record(self) -> tuple[Any, Any]:
+        """New memory for the arguments, and Warp's launch of the loop on them."""
         import warp as wp
 
         from ..envs.grid import runtime
@@ -76,5 +83,45 @@ class Native:
         places = (ctypes.c_int64 * self.count)()
         with _preparing, runtime.announced(self.name):
             inputs = [ctypes.addressof(places)]
-            launch = wp.launch(_kernel(self.name, self._code), 1, inputs=inputs, device="cpu", record_cmd=True)
-        return places, runtime.caller(launch)
+            return places, wp.launch(_kernel(self.name, self._code), 1, inputs=inputs, device="cpu", record_cmd=True)
+
+
+class Shared:
+    """A loop over some parts of the same rows, which the threads that step grids share, without the interpreter.
+
+    Its last two arguments are the first row of a part and how many there are.
+
+    Args:
+        loop: The loop.
+        parts: Of the rows.
+        threads: How many take parts, the caller's among them.
+    """
+
+    def __init__(self, loop: Native, parts: Sequence[slice], threads: int) -> None:
+        from ..envs.grid import team
+
+        self._given = loop, tuple((part.start, part.stop) for part in parts), threads
+        recorded = [loop.record() for _ in parts]
+        self._places = [places for places, _ in recorded]
+        self._run = team.Program([[launch] for _, launch in recorded], min(threads, len(parts)))
+        for places, part in zip(self._places, parts):
+            places[loop.count - 2], places[loop.count - 1] = part.start, part.stop - part.start
+
+    def __deepcopy__(self, memo: object) -> "Shared":
+        """Another one, with arguments of its own."""
+        loop, parts, threads = self._given
+        return Shared(loop, [slice(*part) for part in parts], threads)
+
+    def fits(self, parts: Sequence[slice], threads: int) -> bool:
+        """Whether it is for these parts and so many threads."""
+        return self._given[1:] == (tuple((part.start, part.stop) for part in parts), threads)
+
+    def aim(self, *values: "Tensor | int | None") -> None:
+        """Take the other arguments over; whoever gives them keeps their memory alive."""
+        numbers = [value if isinstance(value, int) else 0 if value is None else value.data_ptr() for value in values]
+        for places in self._places:
+            places[: len(numbers)] = numbers
+
+    def __call__(self) -> None:
+        """Run it on all parts."""
+        self._run()

@@ -307,7 +307,7 @@ class PPO(BatchAlgorithm):
         policy.set_training_mode(False)
         self._pending = False
         callback.on_rollout_start()
-        rollout.open()
+        rollout.open(self._workers.threads)
         if self._memories is not None:
             self._memories.open()
         if self._mind is not None:
@@ -322,7 +322,7 @@ class PPO(BatchAlgorithm):
         if self._compiled is not None:
             assert noise is not None
             seen, drawn = tree_map(lambda buffer: buffer[:-1], rollout.obs), (rollout.action, rollout.log_prob)
-            self._drawing = self._compiled.acting(seen, noise, *drawn, rollout.value)
+            self._drawing = self._compiled.acting(seen, noise, *drawn, rollout.value, self._workers.threads)
         parts = [slice(0, self.n_envs)] if noise is None else self._cut(self.n_envs, 128 if self._compiled else 256)
         self._clock.lap()
         for t in range(self.n_steps):
@@ -369,12 +369,11 @@ class PPO(BatchAlgorithm):
     def _infer(self, t: int, parts: list[slice], noise: Tensor | None) -> None:
         """Choose the actions of step ``t``."""
         rollout, policy, compiled, memories = self.rollout, self.policy, self._compiled, self._memories
-        drawing, first = self._drawing, t * self.n_envs
+        if self._drawing is not None:
+            self._drawing(t)
+            return
 
         def act(lanes: slice) -> None:
-            if drawing is not None:
-                drawing(first + lanes.start, lanes.stop - lanes.start)
-                return
             # Inference tensors stay in here: the environment may keep what it is given.
             with torch.inference_mode():
                 obs = rollout.at(t, lanes)

@@ -85,11 +85,13 @@ class Rollout:
             counter.zero_()
 
     def _know(self, facts: Mapping[str, Tensor]) -> None:
-        """Allocate room for the facts that the environment turns out to give."""
-        if self.whole and not self.facts:
-            for name, fact in facts.items():
-                self.facts[name] = fact.new_zeros((self.steps + 1, *fact.shape), device=self.device)
-                self.next_facts[name] = fact.new_zeros((self.steps, *fact.shape), device=self.device)
+        """Allocate room for the facts that the environment turns out to give: another one may give others."""
+        if not self.whole or _shapes(facts) == _shapes({name: fact[0] for name, fact in self.facts.items()}):
+            return
+        self.facts, self.next_facts = (
+            {name: fact.new_zeros((steps, *fact.shape), device=self.device) for name, fact in facts.items()}
+            for steps in (self.steps + 1, self.steps)
+        )
 
     def at(self, t: int, lanes: slice = _ALL) -> Any:
         """The observation ``[N, ...]`` that step ``t`` acts on, of some lanes."""
@@ -140,6 +142,12 @@ class Rollout:
         if self.whole:
             pick |= {"last": info["final_obs"], "to_last": self.next_obs}
         tree_map(lambda to, *others: leaves.append(Leaf(others[0], to, *others[1:])), pick.pop("to"), *pick.values())
+        if any(name not in facts or facts[name].shape != fact.shape[1:] for name, fact in self.facts.items()):
+            had = _told({name: fact[0] for name, fact in self.facts.items()})
+            raise ValueError(
+                f"the environment gives the facts {_told(facts)}, and gave {had} "
+                "when it was reset: after set_env to another kind of level, reset it (force_reset=True)"
+            )
         for name, fact in self.facts.items():
             now = facts[name]
             leaves.append(Leaf(now, fact[1:], final_facts.get(name, now), self.next_facts[name]))
@@ -210,8 +218,10 @@ class Rollout:
         self.row, self.lived = steps, 0
         return ends
 
-    def open(self) -> None:
-        """Begin the next rollout where the last one ended, closed or interrupted."""
+    def open(self, threads: int = 1) -> None:
+        """Begin the next rollout where the last one ended, closed or interrupted; so many threads keep its steps."""
+        if threads != self._keep.threads:
+            self._keep = Keeper(threads)
         if self.lived:
             self.close()
         tree_map(lambda buffer: buffer[0].copy_(buffer[self.row]), {"obs": self.obs, "facts": self.facts})
@@ -232,6 +242,16 @@ class Rollout:
             fact[0].copy_(state["facts"][name])
         for name in _CARRY:
             setattr(self, name, state[name].clone().to(self.device))
+
+
+def _shapes(facts: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a buffer for facts ``[N, ...]`` depends on."""
+    return {name: (fact.shape, fact.dtype) for name, fact in facts.items()}
+
+
+def _told(facts: Mapping[str, Tensor]) -> str:
+    """Facts by name, with the shape in each lane."""
+    return ", ".join(f"{name} {list(fact.shape[1:])}" for name, fact in facts.items())
 
 
 def _choose(mask: Tensor, yes: Tensor, no: Tensor, out: Tensor) -> None:

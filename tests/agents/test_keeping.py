@@ -30,7 +30,7 @@ def examples() -> list[Leaf]:
 
 
 def kept(keep: Keeper, leaves: list[Leaf], t: int, ended: torch.Tensor) -> bool:
-    given = [x for part in leaves for x in (part.now, part.last) if x is not None]
+    given = [ended, *(x for part in leaves for x in (part.now, part.last) if x is not None)]
     return keep(given, lambda: leaves, t, ended)
 
 
@@ -68,19 +68,20 @@ def test_what_is_not_copied_byte_by_byte_is_left_to_torch() -> None:
         keep = Keeper()
         assert not kept(keep, [bad], 1, ended) and not kept(keep, [bad], 1, ended)
         assert (bad.to == 9).all()
-    keep, leaves = Keeper(), examples()
-    assert not any(kept(keep, leaves, 1, ended.to(torch.uint8)) for _ in range(3))
+    keep, leaves, numbers = Keeper(), examples(), ended.to(torch.uint8)
+    assert not any(kept(keep, leaves, 1, numbers) for _ in range(3))
 
 
 @pytest.mark.parametrize("reward", [None, "task + 0.1*episodic_count"])
 def test_a_rollout_is_the_same_without(reward: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lived = []
+    lived, before = [], torch.get_num_threads()
     for native in (True, False):
         if not native:
             monkeypatch.setattr(Keeper, "__call__", lambda *_: False)
-        envs = gym.make_vec("cairn/MiniGrid-Empty-5x5-v0", num_envs=20, max_episode_steps=9)
-        model = PPO("MlpPolicy", envs, reward, seed=0, n_steps=16, batch_size=320, n_epochs=1)
-        model.learn(320)
+        envs = gym.make_vec("cairn/MiniGrid-Empty-5x5-v0", num_envs=200, max_episode_steps=9)
+        model = PPO("MlpPolicy", envs, reward, seed=0, n_steps=16, batch_size=3200, n_epochs=1)
+        torch.set_num_threads(2 if native else 1)
+        model.learn(2 * 3200)
         rollout = model.rollout
         lived.append([*rollout.obs.values(), rollout.reward, rollout.terminated, rollout.truncated, rollout.success])
         if reward is not None:
@@ -88,4 +89,23 @@ def test_a_rollout_is_the_same_without(reward: Any, monkeypatch: pytest.MonkeyPa
                 lived[-1] += tree.values()
             assert any((a[:16] != b).any() for a, b in zip(rollout.facts.values(), rollout.next_facts.values()))
         assert rollout.truncated.any() and len(lived[-1]) > 6
+    torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*lived))
+
+
+def test_a_model_moves_to_levels_of_another_size() -> None:
+    reward = "task + 0.1*episodic_count"
+    envs = [gym.make_vec(f"cairn/MiniGrid-Empty-{size}-v0", num_envs=20) for size in ("5x5", "8x8", "6x6")]
+    model = PPO("MlpPolicy", envs[0], reward, seed=0, n_steps=16, batch_size=320, n_epochs=1)
+    model.learn(320)
+    model.set_env(envs[1])
+    model.learn(640, reset_num_timesteps=False)
+    assert model.rollout.facts["cells"].shape == (17, 20, 64) and model.rollout.next_facts["cells"].any()
+    again = PPO("MlpPolicy", envs[1], reward, seed=1, n_steps=16, batch_size=320, n_epochs=1)
+    again.load_training_state(model.training_state())
+    assert torch.equal(again.rollout.facts["cells"][0], envs[1].observe()[1]["facts"]["cells"])
+    model.learn(320, reset_num_timesteps=False)
+    envs[2].reset(seed=0)
+    model.set_env(envs[2], force_reset=False)
+    with pytest.raises(ValueError, match=r"cells \[36\].*cells \[64\].*force_reset=True"):
+        model.learn(320, reset_num_timesteps=False)
