@@ -17,6 +17,7 @@ import gymnasium
 import tyro
 from tyro.conf import Positional, arg
 
+from ._lazy import collector_at_rest
 from .agents.asked import Asked, settle
 from .agents.config import ConfigError, Options, Steps, TrainConfig, check, check_env_args, check_env_id
 from .agents.design_config import DesignConfig, check_design
@@ -77,8 +78,9 @@ def train(asked: Annotated[Asked, arg(name="")]) -> int:
     """
     config, tuned = settle(asked)
     check(config)  # before torch is imported: a misspelt id should not take seconds
-    from .agents import training
-    from .agents.progress import reporter
+    with collector_at_rest():
+        from .agents import training
+        from .agents.progress import reporter
 
     if tuned:
         print(tuned, flush=True)

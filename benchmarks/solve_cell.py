@@ -127,10 +127,13 @@ class Cell:
 
 def solve(spec: Spec) -> dict[str, Any]:
     """Train Cairn's PPO or Stable-Baselines3's until the frozen policy passes, or the budget is spent."""
-    import torch
-    from stable_baselines3.common.callbacks import BaseCallback
+    from cairn._lazy import collector_at_rest
 
-    from cairn.agents.evaluation import evaluate_batch, fresh_seed
+    with collector_at_rest():
+        import torch
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        from cairn.agents.evaluation import evaluate_batch, fresh_seed
 
     torch.set_num_threads(spec["threads"])
     model, recent, frozen = {"cairn": ours, "sb3": theirs}[spec["learner"]](spec)

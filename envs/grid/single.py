@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from ..._lazy import collector_at_rest
 from .ids import BABYAI_IDS, GRID_IDS
 from .stream import Stream, check_seed, fresh_seed
 
@@ -42,7 +43,8 @@ def upstream_class(upstream: str) -> tuple[type[gym.Env[Any, Any]], dict[str, An
         raise gym.error.NameNotFound(f"no MiniGrid or BabyAI id {upstream!r} in cairn.envs.grid.ids{why}")
     # pygame greets on stdout when minigrid imports it, unless it is told not to.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    import minigrid  # noqa: F401  (registers upstream's ids)
+    with collector_at_rest():
+        import minigrid  # noqa: F401  (registers upstream's ids)
 
     spec = gym.registry[upstream]
     module, name = str(spec.entry_point).split(":")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from ..._lazy import collector_at_rest
 from . import single
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def make_vec(
         raise ValueError(
             f"max_episode_steps is at least 1, got {max_episode_steps}; leave it out for upstream's own cap"
         )
-    from .engine import GridBatch, plan_of
+    with collector_at_rest():
+        from .engine import GridBatch, plan_of
 
     if kwargs.get("render_mode") in (None, "rgb_array") and plan_of(upstream, **kwargs)[2] is not None:
         batch = GridBatch(

@@ -50,3 +50,27 @@ def test_torchs_hooks_are_called() -> None:
 def test_training_imports_neither_torchs_compiler_nor_what_only_pictures_need() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pythons_collector_rests_while_packages_are_imported_and_goes_on_afterwards() -> None:
+    import gc
+
+    from cairn._lazy import collector_at_rest
+
+    assert gc.isenabled()
+    try:
+        with collector_at_rest():
+            assert not gc.isenabled()
+            with collector_at_rest():
+                pass
+            assert not gc.isenabled()
+            raise ImportError("no such package")
+    except ImportError:
+        assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_at_rest():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
