@@ -211,7 +211,7 @@ def test_parts_add_up_to_the_whole() -> None:
         numbers = model._minibatch(rows, index, weights)
         parts = [p.grad.clone() for p in model.policy.parameters() if p.grad is not None]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cairn.agents.ppo.cut", lambda rows, least: [slice(0, rows)])
+            patch.setattr("cairn.agents.updating.cut", lambda rows, least: [slice(0, rows)])
             torch.testing.assert_close(numbers, model._minibatch(rows, index, weights), atol=1e-6, rtol=1e-4)
         for part, parameter in zip(parts, model.policy.parameters()):
             torch.testing.assert_close(part, parameter.grad, atol=1e-7, rtol=1e-3)

@@ -13,8 +13,8 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cairn.agents import PPO
+from cairn.agents.collecting import PHASES
 from cairn.agents.defaults import resolve
-from cairn.agents.ppo import PHASES
 from cairn.envs import from_gymnasium
 
 LANES, STEPS = 3, 16
