@@ -1,6 +1,7 @@
 """PPO on MuJoCo: ours on ``cairn/HalfCheetah-v5`` and ``cairn/Ant-v5``, Stable-Baselines3's on Gymnasium's own.
 
     cairn bench physics_ppo                                        # 2 tasks x 2 agents x 5 seeds of 1,000,000 steps
+    cairn bench physics_ppo --steps 160000                         # about 40 minutes of one core
     cairn bench physics_ppo --tasks HalfCheetah-v5 --seeds 1 --steps 8192 --out /tmp/pilot
 
 Both have the same hyperparameters (Stable-Baselines3's defaults with ``--num-envs`` environments: 2,048 steps a
