@@ -174,10 +174,10 @@ class CNN:
     """Convolutional networks for pictures, a genome each: convolutions end in ReLU, then layers as ``MLP`` has them.
 
     Pictures are read as ``1 - value / 255``, so that white is zero and what is drawn on it counts. Weights are a
-    genome's numbers over the root of their layer's inputs (biases are the numbers): standard normal genomes are
-    networks of usual scale, and a mutation means the same in every layer, which is how Such et al., "Deep
-    Neuroevolution" (2017), begin theirs. A genome has each layer's weights (inputs before outputs; of a convolution
-    row, column, channel), then a bias for each output.
+    genome's numbers times two over the root of their layer's inputs, and biases a fifth of the numbers: standard normal
+    genomes are networks in which what is drawn counts for more than the biases, and a mutation means the same in every
+    layer. (Scales by layer are those of Such et al., "Deep Neuroevolution", 2017, but for the factors.) A genome has
+    each layer's weights (inputs before outputs; of a convolution row, column, channel), then a bias for each output.
 
     Args:
         observation: A Box of pictures ``[H, W, C]`` from 0 to 255.
@@ -222,8 +222,8 @@ class CNN:
         """Weights ``[N, in, out]``, as they are multiplied, and biases ``[N, 1, out]`` of each layer."""
         layers, at = [], 0
         for a, b in self.shapes:
-            weight = genomes[:, at : at + a * b].reshape(-1, a, b) * a**-0.5
-            layers.append((weight, genomes[:, None, at + a * b : at + a * b + b]))
+            weight = genomes[:, at : at + a * b].reshape(-1, a, b) * (2 * a**-0.5)
+            layers.append((weight, 0.2 * genomes[:, None, at + a * b : at + a * b + b]))
             at += a * b + b
         return layers
 

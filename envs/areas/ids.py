@@ -15,5 +15,6 @@ AREA_IDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         _MANY,
         {"world": "maze", "reward": "progress", "sees": "picture", "ticks": 4, "pixels": 32},
     ),  # fmt: skip
+    ("cairn/DeceptiveMazeView-v0", _ONE, _MANY, {"world": "maze", "reward": "progress", "sees": "view", "ticks": 4}),
     ("cairn/Curling-v0", _ONE, _MANY, {"world": "curling"}),
 )

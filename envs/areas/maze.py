@@ -16,6 +16,7 @@ SIZE = 600.0
 START, HEADING = (60.0, 450.0), pi / 4
 RADIUS, RANGE, SPEED = 10.0, 100.0, 4.0
 ANGLES = (pi / 4, 0.0, -pi / 4)  # of the range sensors, from the heading
+VIEW, VIEW_PIXELS = 200.0, 16  # the side of what a robot sees of the maze around it, and of that picture
 AREAS = ((60.0, 60.0, 50.0), (100.0, 200.0, 50.0))
 STEPS = 500
 # Ends of the walls, y pointing down; the last four are the border.
@@ -51,12 +52,14 @@ class HardMazeBatch(AreaBatch):
     the first area's centre, over the maze's side, so that an episode's return is how much nearer its end is than its
     start; and the straight way is a dead end. With ``sees="picture"`` observations are the pictures that ``render``
     gives, from above, as in the Image Hard Maze of Such et al., "Deep Neuroevolution" (2017); the robot's nose shows
-    its heading, so one picture says where it is and where it looks.
+    its heading, so one picture says where it is and where it looks. With ``sees="view"`` they show the maze from above
+    too, but only the 200 units about the robot, which is in the middle and looks up: white floor, grey areas, black
+    walls.
 
     Args:
         num_envs: N.
         reward: ``"areas"``, at the end and by where that lies, or ``"progress"``.
-        sees: ``"sensors"``, or ``"picture"``: uint8 ``[pixels, pixels, 3]``.
+        sees: ``"sensors"``, ``"picture"``: uint8 ``[pixels, pixels, 3]``, or ``"view"``: uint8 ``[16, 16, 1]``.
         ticks: Moves in a step, all with the wheels' same speeds; an episode has as many times fewer steps.
         pixels: Height and width of the pictures.
         kwargs: As for ``AreaBatch``: ``device``, ``max_episode_steps`` (steps, not moves), ``render_mode``.
@@ -69,14 +72,18 @@ class HardMazeBatch(AreaBatch):
         self, num_envs: int, *, reward: str = "areas", sees: str = "sensors", ticks: int = 1, pixels: int = 128,
         **kwargs: Any,
     ) -> None:  # fmt: skip
-        if reward not in ("areas", "progress") or sees not in ("sensors", "picture"):
-            raise ValueError(f"reward={reward!r}, sees={sees!r}: 'areas' or 'progress', and 'sensors' or 'picture'")
+        if reward not in ("areas", "progress") or sees not in ("sensors", "picture", "view"):
+            raise ValueError(
+                f"reward={reward!r}, sees={sees!r}: 'areas' or 'progress', and 'sensors', 'picture' or 'view'"
+            )
         if isinstance(ticks, bool) or not isinstance(ticks, int) or not 1 <= ticks <= STEPS:
             raise ValueError(f"ticks={ticks!r}: a step has 1 to {STEPS} moves")
         self.reward, self.sees, self.ticks = reward, sees, ticks
         seen: spaces.Box = spaces.Box(0.0, 1.0, (len(ANGLES) + 2,), np.float32)
         if sees == "picture":
             seen = Pixels((check_pixels(pixels), pixels, 3))
+        elif sees == "view":
+            seen = Pixels((VIEW_PIXELS, VIEW_PIXELS, 1))
         wheels = spaces.Box(-1.0, 1.0, (2,), np.float32)
         areas = tuple((x / SIZE, y / SIZE, r / SIZE) for x, y, r in AREAS)
         common: dict[str, Any] = {"bounds": ((0, 0), (1, 1)), "areas": areas, "pixels": pixels, **kwargs}
@@ -119,7 +126,32 @@ class HardMazeBatch(AreaBatch):
         return state
 
     def _observe(self, state: dict[str, Tensor]) -> Tensor:
+        if self.sees == "view":
+            return self.view(state["place"], state["heading"])
         return state["obs"] if self.sees == "sensors" else self._pictures(state)
+
+    def view(self, place: Tensor, heading: Tensor) -> Tensor:
+        """The maze about places ``[N, 2]``, headings upwards: uint8 ``[N, 16, 16, 1]``."""
+        pixel = VIEW / VIEW_PIXELS
+        middles = VIEW / 2 - pixel * (torch.arange(VIEW_PIXELS, dtype=torch.float32, device=self.device) + 0.5)
+        ahead, left = middles[None, :, None], middles[None, None, :]
+        cos, sin = heading.cos()[:, None], heading.sin()[:, None]
+
+        def seen(vectors: Tensor) -> tuple[Tensor, Tensor]:
+            """How far vectors ``[N or 1, K, 2]`` go ahead and to the left, each ``[K, N, 1, 1]``."""
+            x, y = vectors[..., 0], vectors[..., 1]
+            return (cos * x + sin * y).T[..., None, None], (cos * y - sin * x).T[..., None, None]
+
+        nearest = torch.full((1,), VIEW**2, device=self.device)
+        starts, ways = seen(self._from - place[:, None]), seen(self._along[None])
+        for a, b, along, across, length2 in zip(*starts, *ways, self._length2):
+            part = ((ahead - a) * along + (left - b) * across) / length2
+            part = part.clamp(0.0, 1.0)
+            nearest = torch.minimum(nearest, (ahead - a - part * along).square() + (left - b - part * across).square())
+        grey = torch.full_like(nearest, 255.0)
+        for a, b, radius in zip(*seen(SIZE * self.areas[:, :2] - place[:, None]), SIZE * self.areas[:, 2]):
+            grey = torch.where((ahead - a).square() + (left - b).square() <= radius.square(), 150.0, grey)
+        return torch.where(nearest <= (0.75 * pixel) ** 2, 0.0, grey).to(torch.uint8)[..., None]
 
     def returns(self, outcome: Tensor) -> Tensor:
         """The undiscounted returns, float32 ``[N]``, of episodes that end at outcomes ``[N, 2]``."""

@@ -53,6 +53,17 @@ def test_every_method_of_the_maze_runs_and_is_not_run_again(tmp_path, capsys, mo
     assert (tmp_path / "table.md").read_text() == table and "| ga-ns | 500 | 1 |" in capsys.readouterr().out
 
 
+def test_the_maze_in_pictures(tmp_path, capsys):
+    args = ["--sees", "view", "--seeds", "1", "--evaluations", "250", "--out", str(tmp_path)]
+    qd_ga_maze.main([*args, "--methods", "ga-ns"])
+    (row,) = Cells(tmp_path / "cells.csv", ["method"]).rows()
+    assert (row["sees"], row["sigma"], row["weight_bytes"], row["lived"]) == ("view", "0.1", str(4 * 1338), "125000")
+    assert float(row["code_bytes"]) > 4 and -1 < float(row["best"]) < 1
+    with pytest.raises(SystemExit):
+        qd_ga_maze.main([*args, "--methods", "dqn"])
+    assert "sensors alone" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(find_spec("ribs") is None, reason="MAP-Elites needs pyribs")
 def test_ratios_of_qd_scores(tmp_path, capsys):
     args = ["--worlds", "walker", "--algorithms", "map-elites", "dcrl-me", "--seeds", "1", "--evaluations", "16"]

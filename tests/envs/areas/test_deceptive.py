@@ -8,7 +8,7 @@ import torch
 
 import cairn  # noqa: F401
 from cairn.envs import check_batch_env
-from cairn.envs.areas.maze import HardMazeBatch
+from cairn.envs.areas.maze import AREAS, WALLS, HardMazeBatch
 from cairn.envs.kinds import Pixels
 
 
@@ -24,8 +24,12 @@ def lived(env, steps, seed=0, hold=15):
 
 @pytest.mark.parametrize(
     "options",
-    [{"reward": "progress"}, {"reward": "progress", "sees": "picture", "ticks": 4, "pixels": 16}],
-    ids=["sensors", "picture"],
+    [
+        {"reward": "progress"},
+        {"reward": "progress", "sees": "picture", "ticks": 4, "pixels": 16},
+        {"reward": "progress", "sees": "view", "ticks": 4},
+    ],
+    ids=["sensors", "picture", "view"],
 )
 def test_they_conform(options):
     check_batch_env(lambda n: HardMazeBatch(n, max_episode_steps=5, **options))
@@ -96,6 +100,35 @@ def test_a_window_is_enough(pixels):
     assert (window != window[:1]).any((1, 2, 3)).sum() > 290
 
 
+def test_a_view_is_the_plain_loop():
+    """Each pixel by itself: where its middle lies in the maze, and what is there."""
+    env = HardMazeBatch(24, sees="view")
+    assert env.single_observation_space == Pixels((16, 16, 1))
+    generator, shades = torch.Generator().manual_seed(0), set()
+    place, heading = 600 * torch.rand(24, 2, generator=generator), 7 * torch.rand(24, generator=generator)
+    place[0] = torch.tensor([90.0, 130.0])  # sees an area
+    seen = env.view(place, heading)
+    for i in range(24):
+        for row, column in torch.randint(0, 16, (40, 2), generator=generator).tolist():
+            ahead, left = 100 - 12.5 * (row + 0.5), 100 - 12.5 * (column + 0.5)
+            (x, y), angle = place[i].double().tolist(), heading[i].item()
+            x += ahead * math.cos(angle) + left * math.cos(angle + math.pi / 2)
+            y += ahead * math.sin(angle) + left * math.sin(angle + math.pi / 2)
+            wall = min(_from_wall(x, y, *ends) for ends in WALLS)
+            area = min(math.dist((x, y), (u, v)) - r for u, v, r in AREAS)
+            if abs(wall - 9.375) > 0.01 and abs(area) > 0.01:
+                shade = 0 if wall < 9.375 else 150 if area < 0 else 255
+                assert seen[i, row, column, 0].item() == shade
+                shades.add(shade)
+    assert shades == {0, 150, 255}
+
+
+def _from_wall(x, y, x1, y1, x2, y2):
+    along, across = x2 - x1, y2 - y1
+    part = max(0.0, min(1.0, ((x - x1) * along + (y - y1) * across) / (along**2 + across**2)))
+    return math.dist((x, y), (x1 + part * along, y1 + part * across))
+
+
 def test_options_are_checked():
     for options in ({"reward": "none"}, {"sees": "all"}, {"ticks": 0}, {"ticks": 501}, {"ticks": True}):
         with pytest.raises(ValueError, match=next(iter(options))):
@@ -108,5 +141,6 @@ def test_ids():
     one = gym.make("cairn/DeceptiveMazePixels-v0")
     obs, _ = one.reset(seed=0)
     assert obs.shape == (32, 32, 3) and one.unwrapped.max_steps == 125
+    assert gym.make("cairn/DeceptiveMazeView-v0").reset(seed=0)[0].shape == (16, 16, 1)
     envs = gym.make_vec("cairn/DeceptiveMaze-v0", num_envs=4)
     assert envs.reset(seed=0)[0].shape == (4, 5) and envs.reward == "progress"
