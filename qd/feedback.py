@@ -69,6 +69,8 @@ class LearnedElites:
         bins: Cells along each measure.
         bounds: Least and greatest points of the first archive, ``[M]`` each, where they are known beforehand; None for
             those of the first generation. Archives after an update have bounds of their own.
+        first: Genomes of the first iteration, ``[P, D]``. A model that is fitted then learns from these: let them
+            differ. None: noise of ``sigma`` around zero, as in all later iterations around elites.
 
     Attributes:
         grid: The archive; None before the first iteration is over.
@@ -78,13 +80,13 @@ class LearnedElites:
     def __init__(
         self, problem: Problem, features: Callable[[Evaluated], Tensor], model: DescriptorModel, *,
         updates: Sequence[int] = (), judge: Judge | None = None, judgments: int = 1000, batch: int = 100,
-        sigma: float = 0.1, bins: int = 50, bounds: tuple[Tensor, Tensor] | None = None,
+        sigma: float = 0.1, bins: int = 50, bounds: tuple[Tensor, Tensor] | None = None, first: Tensor | None = None,
     ) -> None:  # fmt: skip
         if updates and isinstance(model, TripletDescriptor) and judge is None:
             raise ValueError("a TripletDescriptor learns from judgments: say who gives them with judge=")
         self.problem, self.features, self.model = problem, features, model
         self.updates, self.judge, self.judgments = tuple(updates), judge, judgments
-        self.batch, self.sigma, self.bins, self.bounds = batch, sigma, bins, bounds
+        self.batch, self.sigma, self.bins, self.bounds, self.first = batch, sigma, bins, bounds, first
         self.grid: Grid | None = None
         self.rebuilt = 0
         self._kept: Evaluated | None = None  # the archive's elites with their true measures
@@ -94,12 +96,14 @@ class LearnedElites:
         problem, iteration = self.problem, 0
         while True:
             iteration += 1
-            if self._kept is None:
-                parents = torch.zeros(self.batch, problem.size)
+            if iteration == 1 and self.first is not None:
+                genomes = self.first
+            elif self._kept is None:
+                genomes = problem.mutated(torch.zeros(self.batch, problem.size), self.sigma)
             else:
                 pick = torch.randint(len(self._kept), (self.batch,), generator=problem.generator)
-                parents = self._kept.genomes[pick]
-            found = (yield problem.mutated(parents, self.sigma)).usable()
+                genomes = problem.mutated(self._kept.genomes[pick], self.sigma)
+            found = (yield genomes).usable()
             if not len(found):
                 continue
             pool = found if self._kept is None else together(self._kept, found)

@@ -129,6 +129,20 @@ def test_archives_are_rebuilt_and_hold_what_they_should(kind):
     assert torch.equal(elites.grid.genomes[cell], kept.genomes)
 
 
+def test_the_first_generation_may_be_given():
+    first = torch.randn(30, 6, generator=torch.Generator().manual_seed(4))
+    elites = LearnedElites(
+        Problem(6, -torch.ones(2), torch.ones(2)), features, PCA(), batch=20, updates=(1,), first=first
+    )
+    asking = elites.asking()
+    assert torch.equal(next(asking), first)
+    asked = asking.send(evaluated(first))
+    assert asked.shape == (20, 6) and torch.cdist(asked, first).min(-1).values.max() < 1  # children of its elites
+    want = PCA()
+    want.fit(features(evaluated(first)))
+    assert torch.equal(elites.model.encode(features(evaluated(asked))), want.encode(features(evaluated(asked))))
+
+
 def test_without_updates_the_model_stays():
     model = PCA()
     model.fit(features(evaluated(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))))
