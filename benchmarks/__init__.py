@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "inspect_flags": "the flags of `cairn inspect` on twenty clean runs and on runs with planted faults",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
+    "memory": "MemoryS13 by PPO with a gated recurrent unit and by the same without: steps, seconds, fresh levels",
     "misspecification": "how wrong the reward of inverse RL is when discount, rationality, dynamics or behaviour are",
     "league": "self-play alone and in a league: how far the policy can be beaten, exactly, on games of two",
     "multi": "many agents: agent-steps per second beside PettingZoo's loop, and returns of teams over seeds",

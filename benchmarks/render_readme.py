@@ -11,8 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from cairn.agents.table import AGENTS
-from cairn.benchmarks import dials
-from cairn.benchmarks.solve import short_table
+from cairn.benchmarks import dials, memory, solve
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -159,7 +158,8 @@ def render(text: str) -> str:
         "agents": agents,
         "searches": searches,
         "grid": grid,
-        "solve": short_table,
+        "memory": memory.short_table,
+        "solve": solve.short_table,
         "tuned": tuned,
         "dials": dials.short_table,
     }
