@@ -37,12 +37,24 @@ def _pendulum(obs: Tensor) -> Tensor:
     return torch.where((angle.abs() < 0.5) & (energy.abs() < 2), hold, swing).clamp(-2, 2)[:, None]
 
 
+def _lunar_lander(obs: Tensor) -> Tensor:
+    """Lean against the drift, sink by height and distance: proportional, with the gains of Gymnasium's own module."""
+    x, y, vx, vy, angle, spin, left, right = obs.unbind(-1)
+    down = (left + right) > 0
+    lean = (0.5 * x + vx).clamp(-0.4, 0.4)
+    turn = torch.where(down, 0.0, 0.5 * (lean - angle) - spin)
+    rise = torch.where(down, -0.5 * vy, 0.5 * (0.55 * x.abs() - y) - 0.5 * vy)
+    sideways = torch.where(turn < -0.05, 3, torch.where(turn > 0.05, 1, 0))
+    return torch.where((rise > turn.abs()) & (rise > 0.05), 2, sideways)
+
+
 CONTROLLERS: dict[str, Callable[[Tensor], Tensor]] = {
     "CartPole-v1": _cartpole,
     "MountainCar-v0": _mountain_car,
     "MountainCarContinuous-v0": _mountain_car_continuous,
     "Acrobot-v1": _acrobot,
     "Pendulum-v1": _pendulum,
+    "LunarLander-v3": _lunar_lander,
 }
 """Observations ``[N, ...]`` to actions ``[N, ...]``, by the environment's id."""
 

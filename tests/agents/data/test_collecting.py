@@ -73,10 +73,12 @@ def test_failures_are_left_out_and_counted():
 @pytest.mark.parametrize(
     ("name", "least"),
     [("CartPole-v1", 500), ("MountainCar-v0", -160), ("Acrobot-v1", -200), ("Pendulum-v1", -500),
-     ("MountainCarContinuous-v0", 80)],
+     ("MountainCarContinuous-v0", 80), ("LunarLander-v3", 200)],
 )  # fmt: skip
 def test_controllers_solve_their_tasks(name, least):
-    demos = collect(scripted(name), from_gymnasium(name, 2), 2, seed=0)
+    if name.startswith("LunarLander"):
+        pytest.importorskip("Box2D", reason="of the extra bench")
+    demos = collect(scripted(name), from_gymnasium(name, 2), 4, seed=0)
     assert float(demos.returns.mean()) >= least
     assert set(CONTROLLERS) >= {name}
 

@@ -99,6 +99,23 @@ def test_the_losses_by_hand(method: str, settings: dict[str, Any], demos: Demons
     assert float(loss.detach()) == pytest.approx(by_hand(model, obs, action, after, ends, expert, start), rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["marginal", "joint"])
+def test_the_reward_by_hand(method: str, demos: Demonstrations) -> None:
+    model = learner(gems(2), demos, method=method, temperature=0.5, gamma=0.9, policy_kwargs={"net_arch": (16,)})
+    obs, action, after, ends = rows_of(demos, slice(0, 4))
+    ends[1] = 1.0
+    with torch.no_grad():
+        found = model.recovered(obs, action, after, ends.bool())
+        q, then = model.policy.values(obs), model.policy.values(after)
+    assert found.shape == (4, 2 if method == "marginal" else 1)
+    for b in range(4):
+        for c in range(found.shape[1]):
+            a = action[b].tolist()
+            own = float(q[c, b, a[0] + 5 * a[1] if method == "joint" else a[c]])
+            ahead = 0.5 * math.log(sum(math.exp(x / 0.5) for x in then[c, b].tolist()))
+            assert float(found[b, c]) == pytest.approx(own - (0 if b == 1 else 0.9 * ahead), abs=1e-5)
+
+
 def test_rows_of_both_kinds_lie_as_the_loss_wants_them(demos: Demonstrations) -> None:
     model = learner(gems(4), demos, policy_kwargs={"net_arch": (16,)}).learn(160)
     batch = model.replay_buffer.sample(40)
