@@ -7,10 +7,12 @@ As in the paper, nothing but the picture tells that the pole has fallen: an epis
 the pole does, unless the cart leaves the track. Upright is the share of those steps at which the pole is within 0.2
 radians of upright (CartPole's own limit), over 100 fresh episodes of the frozen policy; steps after the end do not
 count as upright. Beside the sentence, with a baseline prompt at each alpha and without one, stand the true reward (the
-cosine of the angle), a constant one (the pole's fall costs nothing) and the policy before training.
+cosine of the angle), a constant one (the pole's fall costs nothing) and the policy before training, whose actions are
+drawn.
 
 The small model was trained on pictures of this very world: the pipeline and the mathematics are shown, and not what a
-model of the open world sees zero-shot, which needs ``--model`` and is not run here. Resumable.
+model of the open world sees zero-shot, which needs ``--model`` and is not run here. Resumable; 60,000 steps with
+pictures take some five minutes of a core.
 """
 
 import argparse
@@ -64,11 +66,11 @@ def constant(x: Stretch) -> Tensor:
     return torch.ones(x.shape)
 
 
-def judged(model: PPO, seed: int) -> dict[str, float]:
+def judged(model: PPO, seed: int, deterministic: bool = True) -> dict[str, float]:
     """How upright the frozen policy keeps the pole in fresh episodes, and the mean cosine while they last."""
     env = batch(EPISODES, pictures=False)
     obs, _ = env.reset(seed=10_000 + seed)
-    act, alive = acting(model, True), torch.ones(EPISODES, dtype=torch.bool)
+    act, alive = acting(model, deterministic), torch.ones(EPISODES, dtype=torch.bool)
     upright, cosine, steps = 0, 0.0, 0
     for _ in range(LENGTH):
         obs, _, terminated, truncated, info = env.step(act(obs))
@@ -98,7 +100,7 @@ def cell(name: str, reward: Any, seed: int, steps: int) -> dict[str, object]:
     cpu = time.process_time()
     env = batch(LANES, pictures=name not in ("true", "constant"))
     model = PPO("MlpPolicy", env, reward=reward, seed=seed, **SETTINGS)
-    before = judged(model, seed)["upright"]
+    before = judged(model, seed, deterministic=False)["upright"]
     model.learn(steps)
     spent, after = time.process_time() - cpu, judged(model, seed)
     env.close()
