@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .native import Native
+from ..envs.native import Native
 
 
 class Layout(NamedTuple):

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ..envs.native import Native, Shared
 from ..envs.spaces import tree_map
 from . import fused
 from .categories import ADDED, SHOWN, distinct
 from .extractors import DictExtractor, Features, SymbolsExtractor, TokensExtractor
-from .native import Native, Shared
 from .policies import ActorCriticPolicy
 from .workers import cut
 

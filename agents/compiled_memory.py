@@ -13,11 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..envs.native import Native
 from . import fused
 from .categories import ADDED, SHOWN
 from .compiled import _BLOCK, _PRODUCT, Compiled, Seen, _sums
 from .memory import MemoryPolicy
-from .native import Native
 from .workers import cut
 
 _TILE = 16  # windows side by side

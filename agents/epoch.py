@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..envs.native import Native
 from . import fused
 from .compiled import FORWARD, LESSON, LOOKS, READ, Compiled, constants
 from .extractors import TokensExtractor
-from .native import Native
 
 PART = 256  # least rows of a part of a minibatch, but for the last ones
 BLOCK = 4096  # parameters whose squares are summed up together

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .native import Native
+from ..envs.native import Native
 
 
 class Weights(NamedTuple):

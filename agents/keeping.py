@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .native import Native, Shared
+from ..envs.native import Native, Shared
 from .workers import cut
 
 

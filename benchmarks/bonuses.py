@@ -4,15 +4,18 @@
     python benchmarks/bonuses.py --solve            # five seeds of each; goes on where it was when started again
     python benchmarks/bonuses.py --table            # only write the tables and the picture anew
 
-Cost: PPO with the task's reward and PPO with the bonus take turns, in one process; lost is the share of steps per
-second that the bonus takes, by the clock and by CPU seconds (which other programs disturb less). "Share trained on" is
-how many of the rows the bonus trains its networks on.
+Every bonus is ``task + self_scaled(bonus)``, which has no weight to choose: bonuses are compared, and not weights.
 
-Solve: every 98,304 steps the frozen policy plays 100 fresh levels (one and the same schedule for all); solved is the
-first time that 95 of them succeed. A cell that has not by the budget counts as infinite. Steps do not depend on what
-else the machine does; seconds do, so CPU seconds stand beside them (one thread). RepExp takes the representation of a
-PPO policy trained before on KeyCorridorS3R1, whose steps and CPU seconds are in the cell as well. A cell is of one
-bonus, seed, weight and budget: after a change of the weights the old cells stay in the CSV and out of the table.
+Cost: PPO as its defaults have it, with the task's reward and with the bonus, take turns, in one process; lost is the
+share of steps per second that the bonus takes, by the clock and by CPU seconds (which other programs disturb less).
+"Share trained on" is how many of the rows the bonus trains its networks on.
+
+Solve: PPO with the settings of ``cairn bench solve``. Every 98,304 steps the frozen policy plays 100 fresh levels (one
+and the same schedule for all); solved is the first time that 95 of them succeed. A cell that has not by the budget
+counts as infinite. Steps do not depend on what else the machine does; seconds do, so CPU seconds stand beside them (one
+thread). RepExp takes the representation of a PPO policy trained before on KeyCorridorS3R1, whose steps and CPU seconds
+are in the cell as well. A cell is of one bonus, seed, reward, budget and settings: after a change of these the old
+cells stay in the CSV and out of the table.
 """
 
 import argparse
@@ -28,33 +31,40 @@ import torch
 from cairn.agents import PPO
 from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.training import acting
+from cairn.benchmarks.solve import SETTINGS, words
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv
-from cairn.shaping import BONUSES, RepExp, Task, parse
+from cairn.shaping import BONUSES, RepExp, SelfScaled, Task, parse
 from cairn.shaping.term import nodes_of
 
 TASK, EASIER = "cairn/MiniGrid-KeyCorridorS3R3-v0", "cairn/MiniGrid-KeyCorridorS3R1-v0"
-EVERY, LEVELS, GOAL, LANES = 98_304, 100, 0.95, 64
-BUDGET, PRETRAINING = 21 * EVERY, 3 * EVERY
-EXTRA = {"first_visits": 'task + 0.01*episodic_count(key="position", mode="first")'}
-ALL = {"none": BONUSES["none"], **EXTRA, **{k: v for k, v in BONUSES.items() if k != "none"}}
-COST, SOLVE = ["bonus", "reward", "environments", "threads", "round"], ["bonus", "seed", "reward", "budget"]
+EVERY, LEVELS, GOAL = 98_304, 100, 0.95
+LANES = 64  # of the benchmarks of language models, which take what else stands here too
+BUDGET, PRETRAINING = 26 * EVERY, 3 * EVERY
+TERMS = {
+    "first_visits": 'episodic_count(key="position", mode="first")',
+    **{name: text.split("*", 1)[1] for name, text in BONUSES.items() if name != "none"},
+}
+ALL = {"none": BONUSES["none"], **{name: f"task + self_scaled({text})" for name, text in TERMS.items()}}
+COST = ["bonus", "reward", "environments", "threads", "round"]
+SOLVE = ["bonus", "seed", "reward", "budget", "settings"]
 COUNTS = ("count", "episodic_count", "first_visits")
 
 
 # ---- cost ----------------------------------------------------------------------------------------------
 
 
-def model_for(text: str, lanes: int, seed: int, reward: Any = None) -> PPO:
-    """PPO on the task with a reward, as its defaults have it."""
-    envs = gym.make_vec(TASK, num_envs=lanes, device="cpu")
-    return PPO("MlpPolicy", envs, reward=parse(text) if reward is None else reward, seed=seed)
+def model_for(reward: Any, lanes: int, seed: int, env: str = TASK, **settings: Any) -> PPO:
+    """PPO on the task with a reward, a text or an expression; what is not set is PPO's default."""
+    envs = gym.make_vec(env, num_envs=lanes, device="cpu")
+    return PPO("MlpPolicy", envs, reward=parse(reward) if isinstance(reward, str) else reward, seed=seed, **settings)
 
 
 def share_of(model: PPO) -> float | None:
     """The largest share of rows that a term of the model's reward trains on; None where nothing is trained."""
     assert model.reward is not None
-    shares = [getattr(node, "share", None) for node in nodes_of(model.reward.term) if node.text_name != "rep_exp"]
+    nodes = [node for node in nodes_of(model.reward.term) if node.text_name not in ("rep_exp", "self_scaled")]
+    shares = [getattr(node, "share", None) for node in nodes]
     return max((s for s in shares if s is not None), default=None)
 
 
@@ -123,23 +133,20 @@ NUMBERS = ("steps", "seconds_without", "seconds_with", "cpu_without", "cpu_with"
 # ---- solve ---------------------------------------------------------------------------------------------
 
 
-def trained(env: str, seed: int, steps: int) -> PPO:
-    """A policy whose representation RepExp takes."""
-    model = PPO(
-        "MlpPolicy", gym.make_vec(env, num_envs=LANES, device="cpu"), reward=parse(BONUSES["noveld"]), seed=seed
-    )
-    return model.learn(steps)
+def solver(reward: Any, seed: int, env: str = TASK) -> PPO:
+    """PPO with the settings of ``cairn bench solve``."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "num_envs"}
+    return model_for(reward, SETTINGS["num_envs"], seed, env, **settings)
 
 
 def solve_cell(name: str, seed: int, budget: int) -> dict[str, object]:
     """One seed of one bonus: train until solved or the budget is spent."""
     wall, cpu, before = time.perf_counter(), time.process_time(), 0
-    reward: Any = None
+    reward: Any = ALL[name]
     if name == "rep_exp":
-        weight = float(ALL[name].split("+")[1].split("*")[0])
-        teacher = trained(EASIER, seed, PRETRAINING)
-        reward, before = Task() + weight * RepExp(teacher), teacher.num_timesteps
-    model = model_for(ALL[name], LANES, seed, reward)
+        teacher = solver(ALL["noveld"], seed, EASIER).learn(PRETRAINING)
+        reward, before = Task() + SelfScaled(RepExp(teacher)), teacher.num_timesteps
+    model = solver(reward, seed)
     trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
     assert isinstance(trial, BatchEnv)
     curve: list[tuple[int, float]] = []
@@ -157,11 +164,16 @@ def solve_cell(name: str, seed: int, budget: int) -> dict[str, object]:
     solved = curve[-1][1] >= GOAL
     print("solved" if solved else "not solved", flush=True)
     return {
-        "bonus": name, "seed": seed, "reward": ALL[name], "budget": budget, "solved": int(solved),
+        **cell(name, seed, budget), "solved": int(solved),
         "steps": curve[-1][0] if solved else "inf", "seconds_under_load": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1), "pretraining_steps": before,
         "curve": " ".join(f"{step}:{success:.2f}" for step, success in curve),
     }  # fmt: skip
+
+
+def cell(name: str, seed: int, budget: int) -> dict[str, object]:
+    """The columns that name a cell."""
+    return {"bonus": name, "seed": seed, "reward": ALL[name], "budget": budget, "settings": words(SETTINGS)}
 
 
 def solve(args: argparse.Namespace, cells: Cells) -> None:
@@ -169,7 +181,7 @@ def solve(args: argparse.Namespace, cells: Cells) -> None:
     torch.set_num_threads(1)
     for seed in range(args.seeds):
         for name in args.only or ALL:
-            if not cells.done({"bonus": name, "seed": seed, "reward": ALL[name], "budget": args.budget}):
+            if not cells.done(cell(name, seed, args.budget)):
                 cells.add(solve_cell(name, seed, args.budget))
                 render(args.out, args.budget)
 
@@ -231,7 +243,7 @@ def render(out: Path, budget: int) -> None:
     parts = [f"Written by `python benchmarks/bonuses.py`. {facts}."]
     costs, solves = Cells(out / "cost.csv", COST).rows(), Cells(out / "solve.csv", SOLVE).rows()
     costs, solves = ([row for row in rows if row["reward"] == ALL.get(row["bonus"])] for rows in (costs, solves))
-    solves = [row for row in solves if int(row["budget"]) == budget]
+    solves = [row for row in solves if int(row["budget"]) == budget and row["settings"] == words(SETTINGS)]
     if costs:
         first = costs[0]
         parts += [
@@ -241,8 +253,8 @@ def render(out: Path, budget: int) -> None:
     if solves:
         parts += [
             f"## Solving {TASK}",
-            f"{LANES} environments, one thread; frozen policy on {LEVELS} fresh levels every {EVERY:,} steps, solved at"
-            f" {GOAL:.0%}. A run that did not get there counts as infinitely many steps.",
+            f"PPO with {words(SETTINGS)}, one thread; frozen policy on {LEVELS} fresh levels every {EVERY:,} steps, "
+            f"solved at {GOAL:.0%}. A run that did not get there counts as infinitely many steps.",
             solve_table(solves),
             "![success over steps](curves.png)",
         ]

@@ -56,15 +56,19 @@ class Dynamics:
         if beta:
             self.forecast = mlp([features + wide, hidden, features], generator).to(world.device)
             modules.append(self.forecast)
-        self.optimiser = Adam([p for m in modules for p in m.parameters()], learning_rate)
+        self.optimiser = Adam([p for m in modules for p in m.parameters()], learning_rate, fused=True)
 
     def phi(self, obs: Tree) -> Tensor:
         """Features of a batch ``[B, ...]``: float32 ``[B, features]``; repeats are computed once."""
         return self.whitening.of_distinct(self.embed, obs)
 
+    def looked_at(self, x: Stretch) -> tuple[Tree, Tree]:
+        """The observations of a stretch without what is not looked at."""
+        return self.whitening.looked_at(x.obs), self.whitening.looked_at(x.next_obs)
+
     def ends(self, x: Stretch) -> tuple[Tensor, Tensor]:
         """Features before and after each flat row, ``[B, features]`` each."""
-        before, after = self.phi(two_ends(x)).chunk(2)
+        before, after = self.phi(two_ends(*self.looked_at(x))).chunk(2)
         return before, after
 
     def error(self, before: Tensor, after: Tensor, action: Any) -> Tensor:
@@ -77,13 +81,14 @@ class Dynamics:
     def learn(self, x: Stretch, share: float, update: int) -> dict[str, Tensor]:
         """Learn the whitening, and train on a share of the rows of ``x [T, N]``; returns the losses."""
         flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
-        self.whitening.learn(rows_of(flat.next_obs, rows))
+        ends = self.looked_at(flat)
+        self.whitening.learn(ends[1] if len(rows) == x.valid.numel() else rows_of(ends[1], rows))
         losses = []
         for batch in some_batches(rows, share, self.seed, update):
-            some = flat[batch]
-            before, after = self.embed(self.whitening(two_ends(some))).chunk(2)
-            inverse = inverse_loss(self.actions, self.inverse(torch.cat([before, after], 1)), some.action)
-            forward = self.error(before, after, some.action).mean() if self.beta else torch.zeros_like(inverse)
+            before, after = self.embed(self.whitening(two_ends(*ends, batch))).chunk(2)
+            action = rows_of(flat.action, batch)
+            inverse = inverse_loss(self.actions, self.inverse(torch.cat([before, after], 1)), action)
+            forward = self.error(before, after, action).mean() if self.beta else torch.zeros_like(inverse)
             loss = (1 - self.beta) * inverse + self.beta * forward
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -47,7 +47,7 @@ class E3B(Stream):
         features: int = 32,
         hidden: int = 128,
         learning_rate: float = 3e-4,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         if not (0 < share <= 1 and 0 < ridge < float("inf") and 0 < learning_rate < float("inf")):
             raise ValueError(
@@ -82,7 +82,8 @@ class E3B(Stream):
         flat, rows, first = x.flat(), x.valid.flatten().nonzero()[:, 0], begins.flatten().nonzero()[:, 0]
         features = torch.zeros(2, x.valid.numel(), self.features, device=x.device)
         if len(rows):
-            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), flat.obs, flat.next_obs))
+            before, after = self.dynamics.looked_at(flat)
+            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), before, after))
             features[0, first], features[1, rows] = seen[: len(first)], seen[len(first) :]
         before, after = features.reshape(2, *x.rows, self.features)
         fresh = torch.eye(self.features, device=x.device) / self.ridge

@@ -38,7 +38,7 @@ class DynamicsBonus(Learned):
         features: int = 32,
         hidden: int = 128,
         learning_rate: float = 3e-4,
-        share: float = 0.25,
+        share: float = 0.125,
         beta: float = 0.2,
     ) -> None:
         super().__init__(normalise, warmup, share)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..envs.spaces import Tree, tree_map
-from .networks import Moments
+from .networks import Moments, Whitening
 from .stretch import Stretch
 from .term import Pure, Source, World
 
@@ -26,8 +26,9 @@ class Learned(Pure):
     """
 
     saved: tuple[str, ...] = ("scale", "updates")
+    every = 1  # of how many rows one is measured for the scale, where what was paid does not tell the raw bonus
 
-    def __init__(self, normalise: bool = True, warmup: int = 1, share: float = 0.25) -> None:
+    def __init__(self, normalise: bool = True, warmup: int = 1, share: float = 0.125) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"{type(self).__name__}(share={share}): a share of the rows is above 0 and at most 1")
         if warmup < 0:
@@ -74,13 +75,16 @@ class Learned(Pure):
         if not bool(x.valid.any()):
             return {}
         with torch.no_grad():
-            raw = self.known(source)
-            if raw is None:
+            raw, valid = self.known(source), x.valid
+            if raw is None and self.every > 1:
+                raw = self.raw(valid_rows(x)[:: self.every])
+                valid = torch.ones_like(raw, dtype=torch.bool)
+            elif raw is None:
                 raw = torch.zeros(x.shape, device=x.device).masked_scatter(x.valid, self.raw(valid_rows(x)))
-            self.measure(raw, x.valid)
+            self.measure(raw, valid)
         logs = self.learn(x)
         self.updates += 1
-        return {**logs, "raw": raw.sum() / x.valid.sum().clamp(min=1)}
+        return {**logs, "raw": raw.sum() / valid.sum().clamp(min=1)}
 
 
 def positive(term: object, **settings: float) -> None:
@@ -96,22 +100,33 @@ def valid_rows(x: Stretch) -> Stretch:
     return flat if bool(x.valid.all()) else flat[flat.valid]
 
 
-def states_of(x: Stretch) -> Tree:
-    """All observations of a stretch once: those after each step, and the first of each episode."""
+def states_of(x: Stretch, whitening: Whitening | None = None) -> Tree:
+    """All observations of a stretch once: those after each step, and the first of each episode.
+
+    Where a ``whitening`` is given, only what it looks at.
+    """
     lead = len(x.rows)
+    before, after = (tree if whitening is None else whitening.looked_at(tree) for tree in (x.obs, x.next_obs))
     valid, first = x.valid.flatten(), (x.valid & x.start).flatten()
 
     def both(before: Tensor, after: Tensor) -> Tensor:
         before, after = (v.reshape(-1, *v.shape[lead:]) for v in (before, after))
         return torch.cat([after[valid], before[first]])
 
-    tree: Tree = tree_map(both, x.obs, x.next_obs)
+    tree: Tree = tree_map(both, before, after)
     return tree
 
 
-def two_ends(x: Stretch) -> Tree:
-    """Observations before and after each flat row, one above the other: most come twice, and are computed once."""
-    tree: Tree = tree_map(lambda a, b: torch.cat([a, b]), x.obs, x.next_obs)
+def two_ends(obs: Tree, next_obs: Tree, rows: Tensor | None = None) -> Tree:
+    """Observations before and after each flat row, or some of them, one above the other.
+
+    Most come twice, and are computed once.
+    """
+
+    def both(before: Tensor, after: Tensor) -> Tensor:
+        return torch.cat([before, after] if rows is None else [before[rows], after[rows]])
+
+    tree: Tree = tree_map(both, obs, next_obs)
     return tree
 
 

@@ -262,6 +262,18 @@ class Whitening:
             return leaf if kind(space) == "pixels" else leaf.reshape(len(leaf), prod(leaf.shape[1:]))
         return leaf if isinstance(space, Symbols) else flatten(space, leaf)
 
+    def looked_at(self, tree: Tree) -> Tree:
+        """A tree without what is not looked at: text need not be copied about."""
+        if () in self.parts:
+            return tree
+        out: dict[str, Any] = {}
+        for path in self.parts:
+            inner = out
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[path[-1]] = pick(tree, path)
+        return out
+
     def learn(self, tree: Tree) -> None:
         """Merge a batch ``[B, ...]`` into the statistics."""
         for path, moments in zip(self.parts, self.moments):
@@ -272,6 +284,7 @@ class Whitening:
 
     def of_distinct(self, f: Callable[[list[Tensor]], Tensor], tree: Tree) -> Tensor:
         """``f`` of each row of a batch ``[B, ...]``, computed once for rows that are the same: ``[B, ...]``."""
+        tree = self.looked_at(tree)
         first, of = self.distinct(tree)
         pieces = [f(self(tree_map(lambda v, rows=rows: v[rows], tree))) for rows in torch.split(first, PIECE)]
         return torch.cat(pieces)[of]

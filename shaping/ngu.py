@@ -33,6 +33,7 @@ class LifelongNovelty(RND):
 
     text_name = "lifelong_novelty"
     channel = None
+    every = 8
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class LifelongNovelty(RND):
         features: int = 64,
         hidden: int = 128,
         learning_rate: float = 1e-3,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         if not 1 <= most < float("inf"):
             raise ValueError(f"LifelongNovelty(most={most}): the largest factor is at least 1, and finite")
@@ -60,7 +61,7 @@ class LifelongNovelty(RND):
         return out.masked_scatter(x.valid, factor.clamp(1, self.most))
 
     def known(self, source: Source) -> None:
-        """Factors do not tell the errors, which are worked out anew."""
+        """Factors do not tell the errors, which are worked out anew, of one row in eight."""
 
     @classmethod
     def examples(cls) -> list[Term]:
@@ -94,7 +95,7 @@ class NGU(Op):
         epsilon: float = 1e-3,
         capacity: int = 512,
         most: float = 5.0,
-        share: float = 0.125,
+        share: float = 0.0625,
     ) -> None:
         counts = PseudoCounts(normalise, warmup, k, epsilon, capacity=capacity, share=share)
         self.set_inputs(counts, LifelongNovelty(most, warmup, share=share))

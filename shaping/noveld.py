@@ -45,7 +45,7 @@ class NoveltyGain(RND):
         features: int = 64,
         hidden: int = 128,
         learning_rate: float = 1e-3,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"{type(self).__name__}(alpha={alpha}): alpha is between 0 and 1")
@@ -56,7 +56,7 @@ class NoveltyGain(RND):
 
     def raw(self, x: Stretch) -> Tensor:
         """The gain of flat rows ``[B]``."""
-        before, after = self.novelty(two_ends(x)).sqrt().chunk(2)
+        before, after = self.novelty(two_ends(*self.looked_at(x))).sqrt().chunk(2)
         return (after - self.alpha * before).clamp(min=0)
 
     @classmethod
@@ -93,7 +93,7 @@ class NovelD(Op):
         features: int = 64,
         hidden: int = 128,
         learning_rate: float = 1e-3,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         gain = NoveltyGain(alpha, normalise, warmup, features, hidden, learning_rate, share)
         self.set_inputs(gain, EpisodicCount(key, "first"))

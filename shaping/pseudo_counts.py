@@ -7,11 +7,13 @@ motivation", 2016), from which the name comes, is not here: ``Count`` with a key
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..envs.native import Native
 from ..envs.spaces import tree_map
 from .dynamics import Dynamics
 from .learned import positive
@@ -65,7 +67,7 @@ class PseudoCounts(Stream):
         features: int = 16,
         hidden: int = 128,
         learning_rate: float = 3e-4,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         positive(self, k=k, epsilon=epsilon, c=c, most=most, capacity=capacity, features=features, hidden=hidden,
                  learning_rate=learning_rate, share=share)  # fmt: skip
@@ -118,8 +120,8 @@ class PseudoCounts(Stream):
     def nearest(self, x: Stretch) -> Tensor:
         """Squared distances from each row's next state to the k nearest before it, ``[T, N, k]``; then remember all.
 
-        States come two to a step: an episode's first where one begins, and the next. Everything is compared with
-        everything at once, and what is of another episode, or later, or too long ago, counts as infinitely far.
+        States come two to a step: an episode's first where one begins, and the next. What is of another episode, or
+        later, or too long ago, counts as infinitely far.
         """
         (steps, lanes), room = x.rows, self.bank.shape[1]
         begins = x.start & x.valid
@@ -130,12 +132,24 @@ class PseudoCounts(Stream):
         base = torch.where(new, total - 1, -self.size).cummax(0).values
         order = (total - 1 - base).T  # each state's number in its episode, [N, 2T]
         here, epoch = here.T, epoch.T
-        slots = torch.arange(min(room, int(self.size.max())), device=x.device)
+        if x.device.type == "cpu":
+            out = torch.empty(lanes, steps, self.k)
+            columns = (states.contiguous(), order.contiguous(), epoch.contiguous(), here.contiguous())
+            _search(self.features)(self.bank, self.size, *columns, out, lanes, steps, room, self.k)
+        else:
+            out = self._among_all(states, order, epoch, here)
+        self._remember(states, order, here & (epoch == epoch[:, -1:]), epoch[:, -1])
+        return torch.where(x.valid[..., None], out.transpose(0, 1), torch.inf)
+
+    def _among_all(self, states: Tensor, order: Tensor, epoch: Tensor, here: Tensor) -> Tensor:
+        """The same on other devices, ``[N, T, k]``: everything is compared with everything at once."""
+        lanes, steps, room = len(states), states.shape[1] // 2, self.bank.shape[1]
+        slots = torch.arange(min(room, int(self.size.max())), device=states.device)
         latest = self.size[:, None] - 1
         number = latest - (latest - slots) % room  # of the state in each place of the bank; below 0: none
-        out = torch.full((lanes, steps, self.k), torch.inf, device=x.device)
+        out = torch.full((lanes, steps, self.k), torch.inf, device=states.device)
         whole = len(slots) + 2 * steps
-        for some in torch.split(torch.arange(lanes, device=x.device), max(NUMBERS // (steps * whole), 1)):
+        for some in torch.split(torch.arange(lanes, device=states.device), max(NUMBERS // (steps * whole), 1)):
             asked, when, mine = states[some, 1::2], order[some, 1::2, None], epoch[some, 1::2, None]
             known = torch.cat([self.bank[some, : len(slots)], states[some]], 1)
             numbers = torch.cat([number[some], order[some]], 1)[:, None]
@@ -148,11 +162,10 @@ class PseudoCounts(Stream):
             k = min(self.k, whole)
             far, which = far.topk(k, largest=False, sorted=False)
             # That form of the square rounds badly between states that are alike: once more, of these few.
-            few = known[torch.arange(len(some), device=x.device)[:, None, None], which]
+            few = known[torch.arange(len(some), device=states.device)[:, None, None], which]
             exact = (asked[:, :, None] - few).square().sum(3)
             out[some, :, :k] = torch.where(far.isfinite(), exact, torch.inf)
-        self._remember(states, order, here & (epoch == epoch[:, -1:]), epoch[:, -1])
-        return torch.where(x.valid[..., None], out.transpose(0, 1), torch.inf)
+        return out
 
     def _features(self, x: Stretch, here: Tensor) -> Tensor:
         assert self.dynamics is not None
@@ -160,7 +173,8 @@ class PseudoCounts(Stream):
         rows, first = x.valid.flatten().nonzero()[:, 0], (x.start & x.valid).flatten().nonzero()[:, 0]
         out = torch.zeros(2, steps * lanes, self.features, device=x.device)
         if len(rows):
-            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), flat.obs, flat.next_obs))
+            before, after = self.dynamics.looked_at(flat)
+            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), before, after))
             out[0, first], out[1, rows] = seen[: len(first)], seen[len(first) :]
         both = out.reshape(2, steps, lanes, self.features)
         return both.permute(2, 1, 0, 3).reshape(lanes, 2 * steps, self.features)
@@ -209,3 +223,59 @@ class PseudoCounts(Stream):
     def examples(cls) -> list[Term]:
         """Paid from the first row on; and with so little room that states are forgotten."""
         return [cls(warmup=0), cls(normalise=False, warmup=0, k=2, capacity=3, features=4, hidden=16)]
+
+
+@cache
+def _search(features: int) -> Native:
+    """The search on a CPU: each state beside those of its lane, one by one, the k nearest so far kept apart."""
+    arguments = {
+        "bank": "const float*", "size": "const long long*", "states": "const float*", "order": "const long long*",
+        "epoch": "const long long*", "here": "const bool*", "out": "float*", "lanes": "long long",
+        "steps": "long long", "room": "long long", "k": "long long",
+    }  # fmt: skip
+    return Native("nearest states of the episode", arguments, f"\nconst int WIDTH = {features};\n" + _SEARCH)
+
+
+_SEARCH = """
+const float none = __builtin_inff();
+auto distance = [](const float* a, const float* b) __attribute__((always_inline)) {
+    _Pragma("clang fp reassociate(on) contract(fast)")
+    float sum = 0.0f;
+    for (int d = 0; d < WIDTH; ++d) {
+        const float gap = a[d] - b[d];
+        sum += gap * gap;
+    }
+    return sum;
+};
+for (long long lane = 0; lane < lanes; ++lane) {
+    const float* own = states + lane * 2 * steps * WIDTH;
+    const float* kept = bank + lane * room * WIDTH;
+    const long long* number = order + lane * 2 * steps;
+    const long long* era = epoch + lane * 2 * steps;
+    const bool* real = here + lane * 2 * steps;
+    for (long long t = 0; t < steps; ++t) {
+        const long long me = 2 * t + 1;
+        const float* mine = own + me * WIDTH;
+        float* best = out + (lane * steps + t) * k;
+        for (long long i = 0; i < k; ++i)
+            best[i] = none;
+        long long worst = 0;  // the place of the farthest of those that are kept
+        auto take = [&](float far) __attribute__((always_inline)) {
+            if (!(far < best[worst]))
+                return;
+            best[worst] = far;
+            for (long long i = 0; i < k; ++i)
+                if (best[i] > best[worst])
+                    worst = i;
+        };
+        const long long oldest = number[me] - room;
+        if (era[me] == 0)  // of the episode that was open before: state i is in place i % room
+            for (long long i = oldest > size[lane] - room ? oldest : size[lane] - room; i < size[lane]; ++i)
+                if (i >= 0)
+                    take(distance(mine, kept + i % room * WIDTH));
+        for (long long j = 0; j < me; ++j)
+            if (real[j] && era[j] == era[me] && number[j] >= oldest)
+                take(distance(mine, own + j * WIDTH));
+    }
+}
+"""

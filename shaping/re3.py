@@ -95,7 +95,7 @@ class RE3(Learned):
     def learn(self, x: Stretch) -> dict[str, Tensor]:
         """Learn the whitening, and put a random share of the states into the sample, over the oldest."""
         assert self.whitening is not None and self.embed is not None
-        seen = states_of(x)
+        seen = states_of(x, self.whitening)
         self.whitening.learn(seen)
         rows = int(x.valid.sum() + (x.valid & x.start).sum())
         generator = torch.Generator().manual_seed(node_seed(self.seed, str(self.updates)))

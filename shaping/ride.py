@@ -58,7 +58,7 @@ class RIDE(Op):
         features: int = 32,
         hidden: int = 128,
         learning_rate: float = 3e-4,
-        share: float = 0.25,
+        share: float = 0.125,
         beta: float = 0.2,
     ) -> None:
         impact = Impact(normalise, warmup, features, hidden, learning_rate, share, beta)

@@ -48,7 +48,7 @@ class RND(Learned):
         features: int = 64,
         hidden: int = 128,
         learning_rate: float = 1e-3,
-        share: float = 0.25,
+        share: float = 0.125,
     ) -> None:
         super().__init__(normalise, warmup, share)
         positive(self, features=features, hidden=hidden, learning_rate=learning_rate)
@@ -72,9 +72,14 @@ class RND(Learned):
         parts, sizes = self.whitening.parts, (self.hidden, self.features)
         self.target = encoder(parts, *sizes, generator).to(world.device).requires_grad_(False)
         self.predictor = encoder(parts, *sizes, generator, layers=2).to(world.device)
-        self.optimiser = Adam(self.predictor.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.predictor.parameters(), self.learning_rate, fused=True)
         self.running = torch.zeros(world.lanes, device=world.device)
         self.gamma = 0.99 if world.gamma is None else world.gamma
+
+    def looked_at(self, x: Stretch) -> tuple[Tree, Tree]:
+        """The observations of a stretch without what is not looked at."""
+        assert self.whitening is not None
+        return self.whitening.looked_at(x.obs), self.whitening.looked_at(x.next_obs)
 
     def novelty(self, obs: Tree) -> Tensor:
         """The prediction error of a batch ``[B, ...]``: float32 ``[B]``."""
@@ -99,7 +104,7 @@ class RND(Learned):
         """Learn the whitening, then train the predictor on a share of the rows."""
         assert self.whitening is not None and self.predictor is not None and self.target is not None
         assert self.optimiser is not None
-        seen = states_of(x)
+        seen = states_of(x, self.whitening)
         self.whitening.learn(seen)
         rows = int(x.valid.sum() + (x.valid & x.start).sum())
         losses = []

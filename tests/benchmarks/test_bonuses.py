@@ -12,7 +12,7 @@ from cairn.shaping import BONUSES, parse
 def cell(bonus: str, seed: int, steps: int | None, budget: int = bonuses.BUDGET) -> dict[str, object]:
     done = steps is not None
     return {
-        "bonus": bonus, "seed": seed, "reward": bonuses.ALL[bonus], "budget": budget, "solved": int(done),
+        **bonuses.cell(bonus, seed, budget), "solved": int(done),
         "steps": steps if done else "inf", "seconds_under_load": 9.0, "cpu_seconds": 10.0 + seed,
         "pretraining_steps": 0, "curve": "98304:0.10 196608:0.96" if done else "98304:0.00 196608:0.01",
     }  # fmt: skip
@@ -34,11 +34,12 @@ def test_the_solve_table_by_hand(tmp_path: Path) -> None:
         cells.add(cell("none", seed, None))
     cells.add(cell("icm", 0, 500, budget=1))  # another budget
     cells.add({**cell("ride", 0, 500), "reward": "task + 9*ride"})  # an old weight
+    cells.add({**cell("e3b", 0, 500), "settings": "num_envs=8"})  # and old settings
     bonuses.render(tmp_path, bonuses.BUDGET)
     text = (tmp_path / "README.md").read_text()
-    assert "| noveld | `task + 0.01*noveld` | 4 of 5 | 400 |" in text
-    assert "| none | `task` | 0 of 2 | > 2,064,384 | > 2,064,384 to > 2,064,384 | - | 0 |" in text
-    assert "ride" not in text and "icm" not in text and (tmp_path / "curves.png").stat().st_size > 1000
+    assert "| noveld | `task + self_scaled(noveld)` | 4 of 5 | 400 |" in text
+    assert "| none | `task` | 0 of 2 | > 2,555,904 | > 2,555,904 to > 2,555,904 | - | 0 |" in text
+    assert not any(name in text for name in ("ride", "icm", "e3b")) and (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_the_cost_table_by_hand(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _preparing = threading.Lock()
 def _kernel(name: str, code: str) -> Any:
     import warp as wp
 
-    from ..envs.grid import runtime
+    from .grid import runtime
 
     runtime.start()
 
@@ -34,7 +34,7 @@ def _kernel(name: str, code: str) -> Any:
         work(argument)
 
     return wp.kernel(
-        run, name="agents_" + re.sub(r"\W", "_", name), module="unique", module_options={"enable_backward": False}
+        run, name="loop_" + re.sub(r"\W", "_", name), module="unique", module_options={"enable_backward": False}
     )
 
 
@@ -78,7 +78,7 @@ class Native:
         """New memory for the arguments, and Warp's launch of the loop on them."""
         import warp as wp
 
-        from ..envs.grid import runtime
+        from .grid import runtime
 
         places = (ctypes.c_int64 * self.count)()
         with _preparing, runtime.announced(self.name):
