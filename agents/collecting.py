@@ -39,6 +39,8 @@ class Collecting(BatchAlgorithm):
     _drawing: Callable[[int], None] | None
     _workers: Workers
     _clock: Clock
+    whole_episodes: bool
+    _rows_used: Tensor | None  # rows that are learned from, bool [T, N]; None for all
     _pending: bool  # a rollout waits for its update
     _gamma: Tensor  # of each channel, [K]
     _episodic: Tensor  # bool [K]
@@ -153,9 +155,11 @@ class Collecting(BatchAlgorithm):
     def _finish(self, whole: bool) -> None:
         """Turn what was lived into rewards, advantages and statistics; a rollout cut short is not learned from."""
         rollout, policy = self.rollout, self.policy
-        reward = rollout.reward[..., None]
+        reward, self._rows_used = rollout.reward[..., None], rollout.valid
         if self.seat is not None:
             x = rollout.stretch(policy.executed(rollout.action))
+            if self.whole_episodes:
+                self._rows_used = self.seat.whole(x)
             reward, logs = self.seat(x, self.num_timesteps)
             logs = {**logs, **self.seat.update(self.num_timesteps)}
             for name, number in fetch(logs).items():

@@ -74,6 +74,10 @@ class PPO(Updating):
         compile: Learn through ``torch.compile``, which needs a C++ compiler on a CPU; equal but for rounding.
             On a CPU, networks for symbols are faster without: their loops are compiled already.
         cudagraphs: Record the gradient of a minibatch once and replay it, on CUDA only; likewise.
+        whole_episodes: Learn from the rows of episodes that began and ended within the rollout, and from no others. A
+            term that speaks when an episode has ended (``MinForm``, ``Gated``) says nothing yet of those still open,
+            and what it says of steps of earlier rollouts stands at the episode's end. Rollouts should be some episodes
+            long; those that hold no whole episode teach nothing.
         _init_setup_model: False leaves the networks to be built later, as in Stable-Baselines3.
 
     Raises:
@@ -113,6 +117,7 @@ class PPO(Updating):
         device: torch.device | str = "auto",
         compile: bool = False,
         cudagraphs: bool = False,
+        whole_episodes: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         if isinstance(reward, int | float):
@@ -131,12 +136,13 @@ class PPO(Updating):
         self.clip_range_vf = None if clip_range_vf is None else FloatSchedule(clip_range_vf)
         if cudagraphs and self.device.type != "cuda":
             raise ValueError(f"cudagraphs=True records CUDA's work, and this model is on {self.device}: leave it out")
-        self.compile, self.cudagraphs = compile, cudagraphs
+        self.compile, self.cudagraphs, self.whole_episodes = compile, cudagraphs, whole_episodes
         self.reward = None if reward is None else as_reward(reward)
         self._look()
         self.seat: RolloutSeat | None = None
         self.channels: tuple[Channel, ...] = (MAIN,) if self.reward is None else tuple(self.reward.channels)
         self._pending = False  # a rollout waits for its update
+        self._rows_used: Tensor | None = None  # its rows that are learned from, bool [T, N]; None for all
         self._workers, self._clock = Workers(1), Clock(*PHASES)
         if _init_setup_model:
             self._setup_model()

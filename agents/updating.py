@@ -58,10 +58,11 @@ class Updating(Collecting):
         rows = tree_map(lambda column: column.flatten(0, 1), rows)
         if self._compiled is not None and not self._own_loss:
             rows["seen"] = self._compiled.see(rows["obs"])
-        real = None if rollout.valid is None else rollout.valid.flatten().nonzero().squeeze(1)
+        real = None if self._rows_used is None else self._rows_used.flatten().nonzero().squeeze(1)
         windows = None if self._memories is None else self._windows()
-        if windows is not None and rollout.valid is not None:
-            rows["keep"] = rollout.valid.flatten()
+        if windows is not None and self._rows_used is not None:
+            rows["keep"] = self._rows_used.flatten()
+            windows = windows[rows["keep"][windows].any(1)]
         if self._mind is not None and not self._own_loss:
             rows["seen"], rows["memories"] = self._mind.see(rows["obs"]), self._memories
         chosen, size = (real, self.batch_size) if windows is None else (windows, self.batch_size // windows.shape[1])
@@ -72,7 +73,7 @@ class Updating(Collecting):
         done = 0 if epochs is None else epochs.begin(policy.optimizer)
         metrics: list[Tensor] = []
         furthest = None if self.target_kl is None else 1.5 * self.target_kl
-        for _ in range(self.n_epochs):
+        for _ in range(self.n_epochs if count else 0):
             order = self._permutation(count)
             order = order if chosen is None else chosen[order]
             if epochs is None:
@@ -93,6 +94,10 @@ class Updating(Collecting):
         if epochs is not None:
             epochs.end(policy.optimizer, done)
         self._pending = False
+        if self.whole_episodes:
+            self.logger.record("train/whole_episodes", 0.0 if real is None else len(real) / len(rows["value"]))
+        if not metrics:  # no episode is whole
+            return
         value, target = rows["value"].sum(-1), rows["target"].sum(-1)
         table = torch.cat(metrics)
         means = table.mean(0)

@@ -24,8 +24,9 @@ from .term import Episode, Term, World
 class MinForm(Episode):
     """Step rewards rewritten so that their sum over the episode is the (soft) minimum of them.
 
-    Known when the episode has ended. An agent that depends on it trains on whole episodes (``RolloutSeat.whole``): what
-    is for a step before the rollout comes at the episode's last one, as all of it does in a wrapper.
+    Known when the episode has ended. An agent that depends on it trains on whole episodes
+    (``PPO(..., whole_episodes=True)``): what is for a step before the rollout comes at the episode's last one, as all
+    of it does in a wrapper, and the steps of an episode that is still open have nothing yet.
 
     Args:
         steps: The step reward, a learned one usually.
