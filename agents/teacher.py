@@ -1,5 +1,6 @@
 """A teacher beside a tabular learner: it designs the reward anew, for the learner as it is, every so often."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..envs.tabular.mdp import MDP
@@ -22,7 +23,14 @@ class AdaptiveTeacher:
     """
 
     def __init__(
-        self, mdp: MDP, term: DesignedReward, *, r_max: float, every: int, lanes: range | None = None, **kwargs: Any
+        self,
+        mdp: MDP,
+        term: DesignedReward,
+        *,
+        r_max: float,
+        every: int,
+        lanes: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> None:
         if term.table.ndim != 3:
             raise ValueError("each lane is a learner of its own: give DesignedReward a table for each, [N, S, A]")
