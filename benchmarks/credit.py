@@ -1,17 +1,18 @@
 """Credit transforms where a learned step reward, summed plainly, is exploited: gates, clipping, Delta, the minimum.
 
-    python benchmarks/credit.py [--seeds 3]     # or: cairn bench credit; goes on where it was stopped
+    python benchmarks/credit.py [--seeds 5]     # or: cairn bench credit; goes on where it was stopped
     python benchmarks/credit.py --render        # only the table and the picture anew
 
-As where language models are tuned: a base policy that succeeds now and then (PPO with NovelD, stopped early) plays
-episodes, and two step rewards are learned from them. ``chance`` is the probability of success from the state after the
-step. ``quality``, in [-1, 1], is whether the step raised or lowered the chance of success soon, V (discounted by .95):
-tanh((V(s') - V(s)) / (V(s) / 10)). Then every method tunes the same base policy with PPO for the same steps:
+As where language models are tuned: a base policy that succeeds now and then (PPO with NovelD, stopped early) is tuned
+with PPO by every method for the same steps, on a step reward that was learned:
 
 - gates (G-RA, threshold swept; posterior gating is any threshold between failure and success), clipping, Delta, and
-  both, beside the outcome alone, the step reward alone, and the two summed;
-- the minimum (PURE) beside the sum of ``quality`` and the outcome alone, without discount as in the paper. A step of
-  reasoning is many tokens: here the minimum is over single actions, or over the means of eight.
+  both, beside the outcome alone, the step reward alone, and the two summed. The step reward is ``chance``, the
+  probability of success from the state after the step, learned from the base policy's own episodes;
+- the minimum (PURE) beside the sum and the outcome alone, without discount as in the paper. The step reward is
+  ``right``, the probability that an action is a step of a shortest plan, learned from a planner's labels
+  (``credit_steps.py``), one network for all seeds. All of them learn from rollouts of two times an episode's limit, and
+  the minimum from whole episodes alone (``PPO(whole_episodes=True)``): it is known when an episode has ended.
 
 Measured every few rollouts on 100 fresh levels by the frozen policy: success, and the proxy, which is the episode's sum
 of the learned step reward. ``loop``: the discounted return of turning left in one place until the time is up.
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,18 +34,21 @@ from torch import Tensor, nn
 from cairn.agents import PPO
 from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.training import acting
+from cairn.benchmarks.credit_steps import StepReward, learn
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs.batch import BatchEnv
+from cairn.envs.grid.engine import GridBatch
 from cairn.envs.spaces import Tree, tree_map
 from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, Task, as_reward
 from cairn.shaping.networks import Encoder, Whitening, mlp
 from cairn.shaping.seats_env import ShapedBatch
 from cairn.shaping.stretch import Stretch
-from cairn.shaping.term import Episode, World
+from cairn.shaping.term import World
 
 TASK = "cairn/MiniGrid-DoorKey-8x8-v0"
 LIMIT, LANES, LEVELS, LESSONS, ROLLOUT, EVERY = 128, 64, 100, 48_000, 128, 8_192
-BASE, SOLVED = 0.2, 0.9  # success of the base policy, at least; and what counts as solved
+PLANNED = 96  # steps in each of LANES levels that a planner labels
+SOLVED = 0.9  # the success that counts as solved
 KEY = ("study", "method", "seed", "budget")
 
 
@@ -55,16 +60,22 @@ class Study(NamedTuple):
     gamma: float
     """The agent's discount."""
     reward: str
-    """The learned step reward."""
-    discount: float
-    """Of the success that it is learned from."""
+    """The learned step reward: ``chance`` or ``right``."""
+    base: float
+    """Success of the base policy, at least."""
+    lanes: int
+    """Environments of the tuning."""
+    settings: dict[str, Any]
+    """PPO's, for all methods."""
+    whole: bool
+    """Whether rewards that are known at the end of an episode are learned from whole episodes alone."""
     methods: dict[str, Callable[[Any], Any]]
     """Name -> the reward to train on, of the learned step reward."""
 
 
 STUDIES = {
     "gates": Study(
-        131_072, 0.99, "chance", 1.0,
+        131_072, 0.99, "chance", 0.2, LANES, {"n_steps": ROLLOUT}, False,
         {
             "outcome": lambda r: Task(),
             "steps alone": lambda r: r,
@@ -79,39 +90,17 @@ STUDIES = {
             "clipped, delta": lambda r: Task() + 0.5 * Delta(Clipped(r, 0.9)),
         },
     ),
-    "minimum": Study(
-        98_304, 1.0, "quality", 0.95,
+    "planned": Study(
+        65_536, 1.0, "right", 0.04, 32, {"n_steps": 2 * LIMIT}, True,
         {
             "outcome": lambda r: Task(),
             "steps alone": lambda r: r,
             "outcome + steps": lambda r: Task() + r,
-            "minimum": lambda r: MinForm(Blocks(r, 8), 0.1, of="future"),
-            "outcome + minimum": lambda r: Task() + MinForm(Blocks(r, 8), 0.1, of="future"),
-            "outcome + minimum, actions": lambda r: Task() + MinForm(r, 0.1, of="future"),
+            "outcome + minimum": lambda r: Task() + MinForm(r, 0.3, of="future"),
+            "minimum": lambda r: MinForm(r, 0.3, of="future"),
         },
     ),
 }  # fmt: skip
-
-
-class Blocks(Episode):
-    """Step rewards averaged over blocks of k actions, which are the steps that are judged; the sum is as it was."""
-
-    def __init__(self, steps: Any, size: int) -> None:
-        self.inputs, self.size = (as_reward(steps).term,), size
-
-    def settle(self, ep: Stretch, *inputs: Tensor) -> Tensor:
-        """The means of the episodes ``[L, E]``; the last block may be shorter."""
-        steps, blocks = ep.valid.shape[0], -(-ep.valid.shape[0] // self.size)
-        spare = blocks * self.size - steps
-        valid = nn.functional.pad(ep.valid.float(), (0, 0, 0, spare)).reshape(blocks, self.size, -1)
-        value = nn.functional.pad(inputs[0], (0, 0, 0, spare)).reshape(blocks, self.size, -1) * valid
-        mean = value.sum(1) / valid.sum(1).clamp(min=1)
-        return torch.where(ep.valid, mean.repeat_interleave(self.size, 0)[:steps], 0.0)
-
-    @property
-    def name(self) -> str:
-        """``blocks_`` and the name of the step reward."""
-        return f"blocks_{self.inputs[0].name}"
 
 
 def worlds(lanes: int) -> BatchEnv:
@@ -126,7 +115,7 @@ def worlds(lanes: int) -> BatchEnv:
 
 @dataclass(frozen=True)
 class Judge:
-    """A network V from states to the (discounted) chance of success, learned from a base policy's own episodes."""
+    """A network V from states to the chance of success, learned from a base policy's own episodes."""
 
     network: nn.Module
     whitening: Whitening
@@ -137,18 +126,9 @@ class Judge:
         out: Tensor = self.network(self.whitening(flat))[:, 0].sigmoid()
         return out.reshape(lead)
 
-    def after(self, x: Stretch) -> Tensor:
-        """V of the state after each step; where the task has ended, whether it succeeded."""
-        return torch.where(x.terminated, (x.reward > 0).float(), self.value(x.next_obs, tuple(x.rows)))
-
     def chance(self, x: Stretch) -> Tensor:
-        """The chance of success after the step, in [0, 1]."""
-        return self.after(x)
-
-    def quality(self, x: Stretch) -> Tensor:
-        """Whether the step raised or lowered the chance, in [-1, 1]."""
-        now = self.value(x.obs, tuple(x.rows))
-        return torch.tanh(10 * (self.after(x) - now) / now.clamp(min=0.02))
+        """The chance of success after the step, in [0, 1]; where the task has ended, whether it succeeded."""
+        return torch.where(x.terminated, (x.reward > 0).float(), self.value(x.next_obs, tuple(x.rows)))
 
 
 @torch.no_grad()
@@ -166,14 +146,14 @@ def lived(model: PPO, seed: int) -> tuple[Tree, Tensor, Tensor]:
     return rows, torch.stack(paid), torch.stack(ends)
 
 
-def judge(model: PPO, discount: float, seed: int) -> Judge:
+def judge(model: PPO, seed: int) -> Judge:
     """Learn V from the steps of episodes that ended, by cross-entropy."""
     with own_randomness(fresh_seed(seed, "credit", "lessons")):
         obs, paid, ends = lived(model, fresh_seed(seed, "credit", "levels"))
     target, known = torch.zeros_like(paid, dtype=torch.float32), torch.zeros_like(ends)
     value, ended = torch.zeros(LANES), torch.zeros(LANES, dtype=torch.bool)
     for t in range(len(paid) - 1, -1, -1):
-        value = torch.where(ends[t], paid[t].float(), discount * value)
+        value = torch.where(ends[t], paid[t].float(), value)
         ended = ended | ends[t]
         target[t], known[t] = value, ended
     rows, wanted = known.flatten().nonzero()[:, 0], target.flatten()
@@ -195,13 +175,25 @@ def judge(model: PPO, discount: float, seed: int) -> Judge:
 # ---- one study -----------------------------------------------------------------------------------------
 
 
-def base_policy(seed: int) -> PPO:
+@cache
+def step_reward(steps: int) -> StepReward:
+    """The network for all seeds, learned once."""
+    began = time.process_time()
+    envs = worlds(LANES)
+    assert isinstance(envs, GridBatch)
+    found = learn(envs, steps)
+    told = f"{found.rows:,} labels, right on {found.accuracy:.1%} of those held out"
+    print(f"step reward: {told}, {time.process_time() - began:.0f} s", flush=True)
+    return found
+
+
+def base_policy(seed: int, least: float) -> PPO:
     """PPO with NovelD, stopped as soon as it succeeds now and then."""
     model = PPO("MlpPolicy", worlds(LANES), reward=Task() + 0.01 * NovelD(), seed=seed, n_steps=64)
-    while measure(model, Task(), seed)[0] < BASE:
+    while measure(model, Task(), seed)[0] < least:
         model.learn(4096, reset_num_timesteps=model.num_timesteps == 0)
         if model.num_timesteps > 1_000_000:
-            raise RuntimeError(f"no base policy with {BASE:.0%} success for seed {seed} in 1,000,000 steps")
+            raise RuntimeError(f"no base policy with {least:.0%} success for seed {seed} in 1,000,000 steps")
     return model
 
 
@@ -215,10 +207,13 @@ def measure(model: PPO, steps: Any, seed: int) -> tuple[float, float, float]:
     return found.success, found.return_mean, found.length_mean
 
 
-def tune(base: PPO, reward: Any, steps: Any, budget: int, gamma: float, seed: int, name: str) -> dict[str, str]:
+def tune(base: PPO, reward: Any, steps: Any, budget: int, study: Study, seed: int, name: str) -> dict[str, str]:
     """Train a copy of the base policy on a reward; the curves as text."""
     reward = deepcopy(as_reward(reward))
-    model = PPO("MlpPolicy", worlds(LANES), reward=reward, seed=seed, gamma=gamma, n_steps=ROLLOUT)
+    model = PPO(
+        "MlpPolicy", worlds(study.lanes), reward=reward, seed=seed, gamma=study.gamma,
+        whole_episodes=study.whole and any(reward.late), **study.settings,
+    )  # fmt: skip
     actor = {key: part for key, part in base.policy.state_dict().items() if "value" not in key}
     model.policy.load_state_dict({**model.policy.state_dict(), **actor})  # with a critic of its own: returns differ
     points = [(0, *measure(model, steps, seed))]
@@ -259,16 +254,18 @@ def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> No
     todo = {n: [m for m in STUDIES[n].methods if not cells.done(cell(n, m, seed, most[n]))] for n in names}
     if not any(todo.values()):
         return
-    began = time.process_time()
-    base = base_policy(seed)
-    print(f"seed {seed}: base policy of {base.num_timesteps:,} steps, {time.process_time() - began:.0f} s", flush=True)
     for name in names:
-        study = STUDIES[name]
-        steps = getattr(judge(base, study.discount, seed), study.reward)
+        if not todo[name]:
+            continue
+        study, began = STUDIES[name], time.process_time()
+        base = base_policy(seed, study.base)
+        spent = time.process_time() - began
+        print(f"{name}, seed {seed}: base policy of {base.num_timesteps:,} steps, {spent:.0f} s", flush=True)
+        steps = judge(base, seed).chance if study.reward == "chance" else step_reward(PLANNED).right
         for method in todo[name]:
             began = time.process_time()
             reward, what = study.methods[method](as_reward(steps).term), f"{name}, {method}, seed {seed}"
-            curves = tune(base, reward, steps, most[name], study.gamma, seed, what)
+            curves = tune(base, reward, steps, most[name], study, seed, what)
             turned = loop(study.methods[method](as_reward(steps).term), study.gamma)
             cells.add({
                 **cell(name, method, seed, most[name]), "base_steps": base.num_timesteps, "loop": f"{turned:.4g}",
@@ -284,25 +281,33 @@ def cell(study: str, method: str, seed: int, budget: int) -> dict[str, object]:
 # ---- report --------------------------------------------------------------------------------------------
 
 
-def steps_to(row: dict[str, str]) -> float:
-    """Steps at which a run's success first was at least 90 %; infinite where it never was."""
+def steps_to(row: dict[str, str], goal: float) -> float:
+    """Steps at which a run's success first was as high; infinite where it never was."""
     points = zip(row["steps"].split(), row["success"].split())
-    return next((float(at) for at, success in points if float(success) >= SOLVED), float("inf"))
+    return next((float(at) for at, success in points if float(success) >= goal), float("inf"))
+
+
+def goal_of(rows: Sequence[dict[str, str]]) -> float:
+    """90 %, or what the outcome alone comes to by the end, where that is less."""
+    ends = [float(row["success"].split()[-1]) for row in rows if row["method"] == "outcome"]
+    return round(min(SOLVED, iqm(ends)), 2) if ends else SOLVED
 
 
 def table(study: str, rows: Sequence[dict[str, str]]) -> str:
     """A study's table in Markdown: IQM over seeds and 95 % intervals."""
+    goal = goal_of(rows)
+    titles = ["method", "seeds", "success at the end", f"steps to {goal:.0%}", "of outcome's"]
     lines = [
-        "| method | seeds | success at the end | steps to 90 % | of outcome's | proxy, first | proxy, last | loop |",
+        f"| {' | '.join([*titles, 'proxy, first', 'proxy, last', 'loop'])} |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    outcome = [steps_to(row) for row in rows if row["method"] == "outcome"]
+    outcome = [steps_to(row, goal) for row in rows if row["method"] == "outcome"]
     for method in STUDIES[study].methods:
         mine = [row for row in rows if row["method"] == method]
         if not mine:
             continue
         last = [float(row["success"].split()[-1]) for row in mine]
-        needed = [steps_to(row) for row in mine]
+        needed = [steps_to(row, goal) for row in mine]
         low, high = interval(last)
         share = iqm(needed) / iqm(outcome) if outcome and max(iqm(needed), iqm(outcome)) < float("inf") else None
         first, final = (iqm([float(row["proxy"].split()[i]) for row in mine]) for i in (0, -1))
@@ -366,7 +371,7 @@ def render(out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the cells that are missing, then write the tables and the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", type=int, default=None, help="steps of tuning; left out, each study's own")
     parser.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES))
     parser.add_argument("--render", action="store_true", help="run nothing")

@@ -1,25 +1,14 @@
-"""The benchmark of the credit transforms: blocks and tables by hand, and one small run that goes on where it was."""
+"""The benchmark of the credit transforms: labels and tables by hand, and one small run that goes on where it was."""
 
 from pathlib import Path
 
 import pytest
-import torch
 
 from cairn.agents import PPO
-from cairn.benchmarks import credit
+from cairn.benchmarks import credit, credit_steps
 from cairn.benchmarks.tables import Cells
-from cairn.shaping import Delta, Gated, Stretch, Task, as_reward
-
-
-def test_blocks_keep_the_sum_and_leave_out_what_is_not_there() -> None:
-    valid = torch.tensor([[True, True]] * 3 + [[True, False]] * 2)
-    flags = torch.zeros_like(valid)
-    obs = flags.float()
-    ep = Stretch.make(obs=obs, next_obs=obs, start=flags, terminated=flags, reward=obs, valid=valid)
-    steps = torch.tensor([[1.0, 4.0], [3.0, 0.0], [5.0, 7.0], [1.0, 9.0], [-2.0, 9.0]])
-    found = credit.Blocks(lambda x: x.reward, 2).settle(ep, steps)
-    assert found.T.tolist() == [[2.0, 2.0, 3.0, 3.0, -2.0], [2.0, 2.0, 7.0, 0.0, 0.0]]
-    assert torch.equal(found.sum(0), (steps * valid).sum(0))
+from cairn.envs.grid.engine import GridBatch
+from cairn.shaping import Delta, Gated, Task, as_reward
 
 
 def test_what_a_loop_earns() -> None:
@@ -51,16 +40,37 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
+def test_where_the_outcome_alone_does_not_come_to_90_percent_its_end_is_the_goal() -> None:
+    rows = [{"method": "outcome", "steps": "0 50 100", "success": f"0 0.5 {end}"} for end in (0.6, 0.7, 0.8)]
+    assert credit.goal_of(rows) == 0.7
+    assert [credit.steps_to(row, 0.7) for row in rows] == [float("inf"), 100, 100]
+    assert "steps to 70%" in credit.table("gates", [{**row, "proxy": "1 2 3", "loop": "0"} for row in rows])
+
+
+def test_a_planner_labels_what_it_does_as_right_and_turning_back_as_wrong() -> None:
+    """One that always has its way takes steps of a shortest plan and no others."""
+    envs = credit.worlds(4)
+    assert isinstance(envs, GridBatch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credit_steps, "KEPT", (1.0, 0.0))
+        obs, action, label = credit_steps.labelled(envs, 4, seed=0)
+    assert len(label) == len(action) == len(obs["image"]) == 16
+    label, action = label.reshape(4, 4), action.reshape(4, 4)  # [T, N]
+    assert label[:, :2].all() and 0 < float(label[:, 2:].mean()) < 1
+    assert not label[action == 6].any(), "to wait brings nobody nearer"
+
+
 @pytest.mark.parametrize("name", list(credit.STUDIES))
 def test_a_small_run_that_goes_on_where_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = credit.STUDIES[name]
     methods = dict(list(study.methods.items())[-2:])
-    monkeypatch.setitem(credit.STUDIES, name, study._replace(methods=methods))
-    for what, value in (("LIMIT", 12), ("LANES", 4), ("LEVELS", 4), ("LESSONS", 200), ("ROLLOUT", 16), ("EVERY", 64)):
+    small = study._replace(methods=methods, lanes=4, settings={"n_steps": 16})
+    monkeypatch.setitem(credit.STUDIES, name, small)
+    for what, value in (("LIMIT", 40), ("LANES", 4), ("LEVELS", 4), ("LESSONS", 200), ("PLANNED", 3), ("EVERY", 64)):
         monkeypatch.setattr(credit, what, value)
     made = []
 
-    def base(seed: int) -> PPO:
+    def base(seed: int, least: float) -> PPO:
         made.append(seed)
         return PPO("MlpPolicy", credit.worlds(4), seed=seed)
 

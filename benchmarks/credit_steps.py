@@ -1,0 +1,97 @@
+"""A step reward learned from a planner's labels: the chance that an action is a step of a shortest plan.
+
+What a process reward model is to a solution in words, this is to an episode: 64 levels side by side are lived by a
+planner that is disturbed (by actions at random, in half of the levels mostly such), every state is planned from, and an
+action is labelled right if the shortest plan is shorter after it. A network learns the label from what the agent sees
+and does. Its output is a chance, above 0 for any action: a sum of it is larger for whoever goes on for longer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cairn.envs.grid.engine import GridBatch
+from cairn.envs.grid.planner import shortest_plans
+from cairn.envs.spaces import Tree, tree_map
+from cairn.shaping.networks import Encoder, Whitening, mlp
+from cairn.shaping.stretch import Stretch
+
+ACTIONS = (0, 1, 2, 3, 5)  # that the planner needs in DoorKey: turns, forward, pickup, toggle
+STATES = 20_000  # to look at for a plan, on average
+KEPT = (0.6, 0.2)  # how often the planner has its way, in either half of the levels
+PASSES, ROWS, HIDDEN = 20, 128, 64
+
+
+@dataclass(frozen=True)
+class StepReward:
+    """The learned reward, and how well it does on a tenth of the rows that it was not trained on."""
+
+    network: nn.Module
+    whitening: Whitening
+    rows: int
+    accuracy: float
+
+    def right(self, x: Stretch) -> Tensor:
+        """The chance that each action was right, in [0, 1]."""
+        lead = len(x.rows)
+        obs = tree_map(lambda part: part.reshape(-1, *part.shape[lead:]), x.obs)
+        assert isinstance(x.action, Tensor)
+        out: Tensor = self.network(self.whitening(obs)).gather(1, x.action.reshape(-1, 1).long())[:, 0]
+        return out.sigmoid().reshape(x.rows)
+
+
+def plans(envs: GridBatch) -> tuple[Tensor, Tensor]:
+    """The length of each level's shortest plan from here (infinite: none), and its first action (-1: none)."""
+    found = shortest_plans(envs, max_states=STATES, actions=ACTIONS)
+    lengths = torch.tensor([float("inf") if plan is None else float(len(plan)) for plan in found])
+    return lengths, torch.tensor([plan[0] if plan else -1 for plan in found])
+
+
+def labelled(envs: GridBatch, steps: int, seed: int) -> tuple[Tree, Tensor, Tensor]:
+    """Observations ``[B, ...]``, actions and labels ``[B]``; steps that time cut off have none and are left out."""
+    generator = torch.Generator().manual_seed(seed)
+    obs, _ = envs.reset(seed=seed)
+    lanes, count = envs.num_envs, int(envs.single_action_space.n)  # type: ignore[attr-defined]
+    share = torch.tensor(KEPT).repeat_interleave(-(-lanes // 2))[:lanes]
+    seen, done, right, known = [], [], [], []
+    before, planned = plans(envs)
+    for _ in range(steps):
+        kept = (torch.rand(lanes, generator=generator) < share) & (planned >= 0)
+        action = torch.where(kept, planned, torch.randint(0, count, (lanes,), generator=generator))
+        seen.append(tree_map(torch.clone, obs))
+        done.append(action)
+        obs, reward, terminated, truncated, _ = envs.step(action)
+        after, planned = plans(envs)
+        right.append(torch.where(terminated, reward > 0, after < before))
+        known.append(~truncated & before.isfinite())
+        before = after
+    which = torch.cat(known)
+    rows = tree_map(lambda *parts: torch.cat(parts)[which], *seen)
+    return rows, torch.cat(done)[which], torch.cat(right)[which].float()
+
+
+def learn(envs: GridBatch, steps: int, seed: int = 0) -> StepReward:
+    """Live ``steps`` steps in each level, and learn the labels by cross-entropy."""
+    obs, action, label = labelled(envs, steps, seed)
+    generator = torch.Generator().manual_seed(seed)
+    whitening = Whitening(envs.single_observation_space)
+    count = int(envs.single_action_space.n)  # type: ignore[attr-defined]
+    network = nn.Sequential(Encoder(whitening.parts, HIDDEN, generator), mlp([HIDDEN, HIDDEN, count], generator))
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
+
+    def said(index: Tensor) -> Tensor:
+        out: Tensor = network(whitening(tree_map(lambda part: part[index], obs)))
+        return out.gather(1, action[index, None])[:, 0]
+
+    order = torch.randperm(len(label), generator=generator)
+    held, rows = order[: len(order) // 10], order[len(order) // 10 :]
+    for _ in range(PASSES):
+        for index in torch.split(rows[torch.randperm(len(rows), generator=generator)], ROWS):
+            loss = nn.functional.binary_cross_entropy_with_logits(said(index), label[index])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    network.requires_grad_(False)
+    accuracy = float(((said(held) > 0) == (label[held] > 0)).float().mean())
+    return StepReward(network, whitening, len(label), accuracy)
