@@ -142,7 +142,7 @@ class PPO(Updating):
         self.seat: RolloutSeat | None = None
         self.channels: tuple[Channel, ...] = (MAIN,) if self.reward is None else tuple(self.reward.channels)
         self._pending = False  # a rollout waits for its update
-        self._rows_used: Tensor | None = None  # its rows that are learned from, bool [T, N]; None for all
+        self._rows_used = None
         self._workers, self._clock = Workers(1), Clock(*PHASES)
         if _init_setup_model:
             self._setup_model()
