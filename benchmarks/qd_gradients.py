@@ -65,9 +65,11 @@ def measure(world: str, algorithm: str, seed: int, args: argparse.Namespace) -> 
     run = args.out / "runs" / f"{world}-{algorithm}-{args.evaluations}-{seed}"
     began = time.process_time()
     if run.exists() and Run.open(run).latest() is not None:
-        qd_running.resume(run)
+        done = qd_running.resume(run)
     else:
-        qd_running.search(config(world, algorithm, seed, args, run))
+        done = qd_running.search(config(world, algorithm, seed, args, run))
+    if done.why != "evaluations":  # a signal: the search saved itself, and is no result yet
+        raise SystemExit(f"stopped at {done.evaluations:,} evaluations; the same command goes on")
     grid = load_grid(run)
     elites = grid.elites()["objective"]
     score = float(elites.clamp_min(0).sum(dtype=torch.float64))
