@@ -7,10 +7,10 @@ the original's bound; EXPRD with 5 states that pay, with all, and with all at th
 0.1 where the paper has 0.01 and 200,000 episodes. The policy's exact return is what is measured. Needs cvxpy (extra
 ``design``).
 
-Why the price: many rewards tell all that there is to tell, and of those a solver returns some one in the middle, whose
-sizes mean nothing. On LineK it punishes nearly all that a beginner does, and a beginner leaves by the wrong end to have
-done with it: to the uniform policy leaving there looks better than staying by 4.8, and by 0.1 with the price. The
-command says this of every design.
+What the price does: many rewards tell all that there is to tell, and of those a solver returns some one in the middle,
+whose sizes mean nothing. On LineK it punishes nearly all that a beginner does: to the uniform policy leaving by the
+wrong end then looks better than staying by 4.8, and by 0.1 with the price. The command says this of every design; that
+it is what keeps REINFORCE from learning there is not borne out, for with the price it learns as little.
 
     cairn bench reward_design      # or: python benchmarks/reward_design.py; goes on where it was stopped
     cairn bench reward_design --worlds linek --episodes 400
