@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, model_for, report, solve_cell
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, cell, model_for, report, solve_cell
 from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import SubgoalBonus, SubgoalEnv, Task
@@ -35,13 +35,13 @@ def batch(task: str, lanes: int) -> Any:
 def solve(args: argparse.Namespace) -> None:
     """Run the cells that are missing, the first seed of all first; then the table."""
     torch.set_num_threads(1)
-    cells = Cells(args.out / f"{args.task}.csv", ["reward", "seed", "budget"])
+    cells = Cells(args.out / f"{args.task}.csv", KEY)
     kinds = [("none", "", 0.0)] + [
         (f"{f} {a:g}", f, a) for f in args.forms for a in sorted(args.accuracies, reverse=True)
     ]
     for seed in range(args.seeds):
         for name, form, accuracy in kinds:
-            if args.only and name not in args.only or cells.done({"reward": name, "seed": seed, "budget": args.budget}):
+            if args.only and name not in args.only or cells.done(cell(name, seed, args.budget)):
                 continue
             envs, trial = batch(args.task, SETTINGS["num_envs"]), batch(args.task, LEVELS)
             reward: Any = Task()

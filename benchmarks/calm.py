@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, TASK, model_for, report, solve_cell
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, TASK, cell, model_for, report, solve_cell
 from cairn.benchmarks.oni import worth
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import CALM, Stretch, Task, World
@@ -101,11 +101,11 @@ def verdicts(args: argparse.Namespace) -> None:
 def solve(args: argparse.Namespace) -> None:
     """Run the cells that are missing, the first seed of all first; then the table."""
     torch.set_num_threads(1)
-    cells = Cells(args.out / "solve.csv", ["reward", "seed", "budget"])
+    cells = Cells(args.out / "solve.csv", KEY)
     for seed in range(args.seeds):
         for accuracy in (None, *sorted(args.accuracies, reverse=True)):
             name = "none" if accuracy is None else f"calm {accuracy:g}"
-            if args.only and name not in args.only or cells.done({"reward": name, "seed": seed, "budget": args.budget}):
+            if args.only and name not in args.only or cells.done(cell(name, seed, args.budget)):
                 continue
             reward: Any = Task()
             if accuracy is not None:

@@ -14,7 +14,7 @@ import gymnasium as gym
 from cairn.agents import PPO
 from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.training import acting
-from cairn.benchmarks.solve import SETTINGS
+from cairn.benchmarks.solve import SETTINGS, words
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv
 from cairn.shaping import Term
@@ -23,7 +23,7 @@ TASK = "cairn/MiniGrid-KeyCorridorS3R3-v0"
 EVERY, LEVELS, GOAL, NEAR = 98_304, 1000, 0.95, 0.1
 BUDGET = 25 * EVERY
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-KEY = ("reward", "seed", "budget")
+KEY = ("reward", "seed", "budget", "settings")
 SHOWN = (
     ("oni/solve.csv", "classification", "ONI, labels classified"),
     ("beacons/KeyCorridorS3R3-v0.csv", "object", "Words as Beacons, objects"),
@@ -36,6 +36,16 @@ def model_for(reward: Term, seed: int, envs: BatchEnv | None = None, lanes: int 
     batch = gym.make_vec(TASK, num_envs=lanes, device="cpu") if envs is None else envs
     settings = {k: v for k, v in SETTINGS.items() if k != "num_envs"}
     return PPO("MlpPolicy", batch, reward=reward, seed=seed, **settings)
+
+
+def cell(name: str, seed: int, budget: int) -> dict[str, object]:
+    """The columns that name a cell: of other settings it is another one."""
+    return {"reward": name, "seed": seed, "budget": budget, "settings": words(SETTINGS)}
+
+
+def of_now(rows: Sequence[dict[str, str]], budget: int) -> list[dict[str, str]]:
+    """The rows of this budget and of the settings as they are now."""
+    return [r for r in rows if int(r["budget"]) == budget and r["settings"] == words(SETTINGS)]
 
 
 def labels_of(model: PPO) -> dict[str, float]:
@@ -67,7 +77,7 @@ def solve_cell(name: str, model: PPO, trial: Any, seed: int, budget: int) -> dic
     seconds, cpu_seconds = time.perf_counter() - wall - aside, time.process_time() - cpu - aside_cpu
     print("solved" if solved else "not solved", f"({tried:.3f}), {cpu_seconds:.0f} CPU s", flush=True)
     return {
-        "reward": name, "seed": seed, "budget": budget, "solved": int(solved),
+        **cell(name, seed, budget), "solved": int(solved),
         "steps": curve[-1][0] if solved else "inf", "seconds_under_load": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1), "labels": int(labelled), "success": round(tried, 3),
         "training": " ".join(f"{step}:{success:.2f}" for step, success in curve),
@@ -77,7 +87,7 @@ def solve_cell(name: str, model: PPO, trial: Any, seed: int, budget: int) -> dic
 def solve_table(rows: Sequence[dict[str, str]], budget: int) -> str:
     """Steps and CPU seconds to solve, IQM over seeds with its interval, in Markdown."""
     lines = ["| reward | solved | steps, IQM | 95 % interval | CPU seconds, IQM |", "|---|---:|---:|---:|---:|"]
-    rows = [r for r in rows if int(r["budget"]) == budget]
+    rows = of_now(rows, budget)
     for name in dict.fromkeys(r["reward"] for r in rows):
         mine = [r for r in rows if r["reward"] == name]
         steps, cpu = spent(mine)
@@ -113,12 +123,12 @@ def amount(value: float, most: float | None) -> str:
 
 def short_table() -> str:
     """A row for each way to use a giver, a column for each accuracy: million steps, CPU seconds, and seeds solved."""
-    tables = {file: Cells(RESULTS / file, KEY).rows() for file, _, _ in SHOWN}
+    tables = {file: of_now(Cells(RESULTS / file, KEY).rows(), BUDGET) for file, _, _ in SHOWN}
     marks = sorted(ACCURACIES, reverse=True)
     lines = ["| reward | no giver | " + " | ".join(f"{a:.0%} right" for a in marks) + " |", "|---" * 8 + "|"]
 
-    def cell(file: str, name: str) -> str:
-        rows = [r for r in tables[file] if r["reward"] == name and int(r["budget"]) == BUDGET]
+    def shown(file: str, name: str) -> str:
+        rows = [r for r in tables[file] if r["reward"] == name]
         if not rows:
             return ""
         (steps, cpu), solved = map(iqm, spent(rows)), sum(int(r["solved"]) for r in rows)
@@ -127,9 +137,9 @@ def short_table() -> str:
         return f"{steps / 1e6:.2f} M, {cpu:.0f} s ({solved}/{len(rows)})"
 
     for name, title in (("none", "PPO alone"), ("noveld", "NovelD")):
-        if told := cell(SHOWN[0][0], name):
+        if told := shown(SHOWN[0][0], name):
             lines.append(f"| {title} | {told} |" + " |" * len(marks))
     for file, name, title in SHOWN:
-        if any(dial := [cell(file, f"{name} {a:g}") for a in marks]):
+        if any(dial := [shown(file, f"{name} {a:g}") for a in marks]):
             lines.append(f"| {title} | | " + " | ".join(dial) + " |")
     return "\n".join(lines)

@@ -31,7 +31,7 @@ import gymnasium as gym
 import torch
 
 from cairn.agents.progress import Lines
-from cairn.benchmarks.dials import ACCURACIES, BUDGET, LEVELS, TASK, labels_of, model_for, report, solve_cell
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, TASK, cell, labels_of, model_for, report, solve_cell
 from cairn.benchmarks.solve import COLUMNS, SETTINGS
 from cairn.benchmarks.standin import Standin
 from cairn.benchmarks.tables import RESULTS, Cells, machine
@@ -112,13 +112,18 @@ def client(url: str, model: str = "standin") -> Client:
 
 
 def rate(args: argparse.Namespace) -> None:
-    """Take turns, a rollout each."""
+    """Take turns, some rollouts each.
+
+    An agent that is paid for labels comes to behave otherwise, and ends and begins more episodes, which has a price of
+    its own: so there is one whose labels come, are learned from and pay nothing, which lives like the one without.
+    """
     torch.set_num_threads(args.threads)
     process, url = served(1.0, args.delay)
     try:
         rewards: dict[str, Any] = {
             "PPO alone": Task(),
             "ONI, no labels": Task() + WEIGHT * ONI(Nobody(), args.mode),
+            "ONI, labels unpaid": Task() + 0.0 * ONI(client(url), args.mode, workers=args.workers),
             "ONI, labels arriving": Task() + WEIGHT * ONI(client(url), args.mode, workers=args.workers),
         }
         models = {name: model_for(reward, 0, lanes=args.envs) for name, reward in rewards.items()}
@@ -227,12 +232,12 @@ def rewards_of(args: argparse.Namespace) -> dict[str, Any]:
 def solve(args: argparse.Namespace) -> None:
     """Run the cells that are missing, the first seed of all first; then the table."""
     torch.set_num_threads(1)
-    cells = Cells(args.out / "solve.csv", ["reward", "seed", "budget"])
+    cells = Cells(args.out / "solve.csv", KEY)
     for seed in range(args.seeds):
         for name, make in rewards_of(args).items():
             if args.only and name not in args.only:
                 continue
-            if not cells.done({"reward": name, "seed": seed, "budget": args.budget}):
+            if not cells.done(cell(name, seed, args.budget)):
                 trial = gym.make_vec(TASK, num_envs=LEVELS, device="cpu")
                 cells.add(solve_cell(name, model_for(make(seed), seed), trial, seed, args.budget))
     report(cells, args.budget, f"ONI on {TASK}")

@@ -13,6 +13,7 @@ on random policies.
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -166,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=2, help="generations in each timing")
     parser.add_argument("--times", type=int, default=3, help="timings of each, in turn")
+    parser.add_argument("--out", type=Path, help="the table of cells (benchmarks/results/qd_speed/cells.csv)")
     args = parser.parse_args(argv)
     try:
         import ribs
@@ -176,17 +178,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
     print("one thread; seconds of the process")
     check()
-    print("| genomes at once | pyribs + SyncVectorEnv, evaluations/s | compiled | ratio | by steps | ratio |")
-    print("|---" * 6 + "|")
+    cells = tables.Cells(args.out or tables.RESULTS / "qd_speed" / "cells.csv", ("world", "genomes"))
     for lanes in args.lanes:
+        key = {"world": "redundant arm", "genomes": lanes}
+        if cells.done(key):
+            continue
         ours(lanes, 1), ours(lanes, 1, compiled=False), theirs(min(lanes, 20), 1)  # warm
         turns = [
             (theirs(lanes, args.rounds), ours(lanes, args.rounds), ours(lanes, args.rounds, compiled=False))
             for _ in range(args.times)
         ]
         slow, fast, stepped = (median(column) for column in zip(*turns))
-        rates = [f"{slow:,.0f}", f"{fast:,.0f}", f"{fast / slow:.1f}", f"{stepped:,.0f}", f"{stepped / slow:.1f}"]
-        print(f"| {lanes:,} | {' | '.join(rates)} |", flush=True)
+        rates = {
+            "cairn/s": round(fast),
+            "peer/s": round(slow),
+            "ratio": f"{fast / slow:.2f}",
+            "by steps/s": round(stepped),
+        }
+        peer = f"ribs {ribs.__version__}, SyncVectorEnv"
+        cells.add({**key, **rates, "peer": peer, "processor": facts["processor"], "torch": facts["torch"]})
+    print("| genomes at once | pyribs + SyncVectorEnv, evaluations/s | compiled | ratio | by steps | ratio |")
+    print("|---" * 6 + "|")
+    for row in cells.rows():
+        slow, fast, stepped = (float(row[name]) for name in ("peer/s", "cairn/s", "by steps/s"))
+        rates_said = [f"{slow:,.0f}", f"{fast:,.0f}", f"{fast / slow:.1f}", f"{stepped:,.0f}", f"{stepped / slow:.1f}"]
+        print(f"| {int(row['genomes']):,} | {' | '.join(rates_said)} |", flush=True)
 
 
 if __name__ == "__main__":

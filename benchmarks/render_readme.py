@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 
 from cairn.agents.table import AGENTS
 from cairn.benchmarks import dials, memory, solve
@@ -141,6 +142,34 @@ def grid() -> str:
     return "\n".join(lines)
 
 
+def physics() -> str:
+    """One row for each task: ours, and how many times each peer's, with the least and greatest of the rounds."""
+    lines = ["| task | thousand steps/s | MuJoCo's bare rollout | EnvPool |", "|---|---|---|---|"]
+    rows = Cells(RESULTS / "physics" / "cells.csv", ["task", "peer"]).rows()
+    for task in dict.fromkeys(row["task"] for row in rows):
+        mine = {row["peer"]: row for row in rows if row["task"] == task}
+        shown = [
+            f"{float(row['ratio']):.2f}x ({float(row['ratio_low']):.2f} to {float(row['ratio_high']):.2f})"
+            if row
+            else ""
+            for row in (mine.get("rollout"), mine.get("envpool"))
+        ]
+        rate = median(float(row["cairn_steps_per_second"]) for row in mine.values())
+        lines.append(f"| {task} | {rate / 1e3:.1f} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def quality_diversity() -> str:
+    """One row for each world, batch and peer of whole evaluations per second."""
+    lines = ["| world | genomes at once | peer | its evaluations/s | ours | ratio |", "|---|---|---|---|---|---|"]
+    for name in ("qd_speed", "qd_jax"):
+        for row in Cells(RESULTS / name / "cells.csv", ["world", "genomes"]).rows():
+            rates = " | ".join(f"{int(row[key]):,}" for key in ("peer/s", "cairn/s"))
+            ratio = float(row["ratio"])
+            lines.append(f"| {row['world']} | {int(row['genomes']):,} | {row['peer']} | {rates} | {ratio:.1f}x |")
+    return "\n".join(lines)
+
+
 def is_beside(row: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether two cells differ in who was measured alone."""
     return all(row[key] == other[key] for key in ("device", "cut", "id", "num_envs"))
@@ -158,6 +187,8 @@ def render(text: str) -> str:
         "agents": agents,
         "searches": searches,
         "grid": grid,
+        "physics": physics,
+        "quality_diversity": quality_diversity,
         "memory": memory.short_table,
         "solve": solve.short_table,
         "tuned": tuned,

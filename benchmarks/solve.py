@@ -43,7 +43,7 @@ EVERY, LEVELS, NEAR, SEEDS = 50_000, 1000, 0.1, 5
 MINUTES, LONG = 3 * 60, 30 * 60
 
 SETTINGS: dict[str, Any] = {
-    "num_envs": 512, "n_steps": 32, "batch_size": 1024, "n_epochs": 1, "learning_rate": 1e-3, "ent_coef": 0.01,
+    "num_envs": 512, "n_steps": 32, "batch_size": 1024, "n_epochs": 1, "learning_rate": 1e-3, "ent_coef": 0.02,
 }  # fmt: skip
 """PPO's, for every row and column."""
 

@@ -185,9 +185,11 @@ class CaptionReward(Pure):
         logs: dict[str, float] = {}
         self.fresh += fresh
         # Not for every label that trickles in: when an eighth is new.
-        if self.mode != "retrieval" and self.fresh > self.labelled // 8:
+        learned = self.mode != "retrieval" and self.fresh > self.labelled // 8
+        if learned:
             logs["loss"], self.fresh = self._train(), 0
-        if fresh or seen:
+        # What captions pay changes with the labels where these pay, and else with the judge or with a new caption.
+        if fresh if self.mode == "retrieval" else learned or len(self.known) < len(self.texts):
             self._refresh()
         logs |= {"captions": len(self.texts), "labelled": self.labelled, **self.desk.health()}
         return {name: torch.tensor(float(number)) for name, number in logs.items()}

@@ -14,7 +14,7 @@ from cairn.shaping import ONI, Task
 
 def rows(name: str, *steps: float) -> list[dict[str, object]]:
     return [
-        {"reward": name, "seed": seed, "budget": dials.BUDGET, "solved": int(s < float("inf")), "steps": s,
+        {**dials.cell(name, seed, dials.BUDGET), "solved": int(s < float("inf")), "steps": s,
          "cpu_seconds": 8.0 * (1 + seed)}
         for seed, s in enumerate(steps)
     ]  # fmt: skip
@@ -29,6 +29,7 @@ def test_tables_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for row in rows("classification 0.5", 1e6, never, never):
         cells.add(row)
     cells.add({**rows("classification 0.9", 5e5)[0], "budget": 1})  # of another budget
+    cells.add({**rows("classification 0.8", 5e5)[0], "settings": "num_envs=1"})  # of other settings
     lines = dials.short_table().splitlines()
     assert lines[0] == "| reward | no giver | 100% right | 90% right | 80% right | 70% right | 60% right | 50% right |"
     assert lines[2] == "| PPO alone | > 2.5 M (0/3) | | | | | | |"
@@ -73,5 +74,5 @@ def test_a_real_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     reward = Task() + oni.WEIGHT * ONI(oni.oracle(1.0), schedule="barrier", every=1)
     envs, trial = (gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0", num_envs=n, device="cpu") for n in (512, 8))
     row = dials.solve_cell("retrieval 1", dials.model_for(reward, 0, envs), trial, 0, 1)
-    assert list(row)[:3] == list(dials.KEY) and int(str(row["labels"])) > 5
+    assert list(row)[:4] == list(dials.KEY) and int(str(row["labels"])) > 5
     assert str(row["training"]).startswith(f"{dials.EVERY}:") and float(str(row["cpu_seconds"])) > 0
