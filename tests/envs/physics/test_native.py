@@ -9,7 +9,7 @@ from cairn.envs.physics import native
 from cairn.envs.physics.dynamics import apply, copies
 from cairn.envs.physics.engine import CpuEngine
 from cairn.envs.physics.loop import Loop
-from cairn.envs.physics.model import contact_pairs, load_model, make_task
+from cairn.envs.physics.model import contact_pairs, load_model, make_task, set_solver
 from cairn.envs.physics.native import STATE, Shards
 
 EQUALITY = """
@@ -154,9 +154,12 @@ def test_a_breakdown_concerns_one_alone(way):
     assert not engine.unstable().any()
 
 
-def test_the_two_ways_give_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("solver", ["newton", "cg", "pgs"])
+def test_the_two_ways_give_the_same_bits(monkeypatch, solver):
+    """The compiled way leaves out islands, Python's does not: an ant has one, which is all of it."""
     task = make_task("Ant-v5", {})
     model, pairs = load_model(task)
+    set_solver(model, solver)
     rng, n = np.random.default_rng(0), 30
     engines = [make([model] * n, pairs, task.reads, 5, 3)]
     monkeypatch.setattr(engine_module, "Shards", unavailable)
@@ -208,6 +211,58 @@ def test_another_mjdata_is_noticed(monkeypatch):
         with pytest.raises(NotImplementedError):
             Shards([load_model(make_task("Swimmer-v5", {}))[0]] * 2, 1, ("qpos",), np.zeros((9, 9), np.int64))
     native._places.cache_clear()
+
+
+class Watched:
+    """MuJoCo's library, noting the disable flags with which models are visited; it may fail."""
+
+    def __init__(self, library, models):
+        self.library, self.models, self.seen, self.error = library, models, [], None
+
+    def __getattr__(self, name):
+        return getattr(self.library, name)
+
+    def mjb_apply(self, *args):
+        self.seen.append([model.opt.disableflags for model in self.models])
+        if self.error:
+            raise self.error
+        return self.library.mjb_apply(*args)
+
+
+@pytest.mark.parametrize(("name", "trees"), [("Ant-v5", 1), ("Pusher-v5", 3)])
+def test_islands_are_left_out_of_one_tree_during_visits(name, trees):
+    if native._library() is None:
+        pytest.skip("this MuJoCo has no batch API")
+    model, pairs = load_model(make_task(name, {}))
+    own = int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+    models = [model, model, *copies(model, 1)]
+    models[2].opt.disableflags = own
+    engine = make(models, pairs, kind=Shards)
+    engine._shards._library = watched = Watched(native._library(), models)
+    engine.step(np.zeros((3, model.nu)))
+    extra = int(mujoco.mjtDisableBit.mjDSBL_ISLAND) * (trees == 1)
+    assert model.ntree == trees and watched.seen == [[extra, extra, own | extra]]
+    watched.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        engine.step(np.zeros((3, model.nu)))
+    assert [each.opt.disableflags for each in models] == [0, 0, own]
+
+
+def test_a_solver_that_treats_one_island_otherwise_is_noticed(monkeypatch):
+    if native._library() is None:
+        pytest.skip("this MuJoCo has no batch API")
+    ask, forward = native._one_island_changes_nothing.__wrapped__, mujoco.mj_forward
+    assert ask()
+
+    def with_a_scale_of_its_own(model, data):
+        forward(model, data)
+        data.solver[1].improvement *= 1 + data.nisland
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mujoco, "mj_forward", with_a_scale_of_its_own)
+        assert not ask()
+    monkeypatch.setattr(native, "_NO_ISLANDS", int(mujoco.mjtDisableBit.mjDSBL_WARMSTART))
+    assert not ask()
 
 
 def test_models_that_remember_are_refused():
