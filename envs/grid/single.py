@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from ..._lazy import collector_at_rest
 from .ids import BABYAI_IDS, GRID_IDS
@@ -72,6 +73,10 @@ def make(upstream: str, *, observation: str = "partial", observation_tile: int =
         raise ValueError(f"observation={observation!r}: it is one of {', '.join(OBSERVATIONS)}")
     base, arguments = upstream_class(upstream)
     env = keyed_class(base)(**{**arguments, **kwargs})  # type: ignore[arg-type]
+    # Upstream's text has no shape, for which Stable-Baselines3's DummyVecEnv and with it evaluate_policy fail on a
+    # MiniGrid environment. With this they keep it whole, in an array of N strings, which our agents' predict takes.
+    mission: Any = env.observation_space["mission"]  # type: ignore[index]
+    mission._shape, mission.dtype = (), np.dtype(object)
     if observation == "partial":
         return env
     wrapper = getattr(import_module("minigrid.wrappers"), OBSERVATIONS[observation])

@@ -243,6 +243,20 @@ def test_sb3s_evaluation() -> None:
     assert len(returns) == 4 and all(0 <= r < 1 for r in returns) and max(lengths) <= 100
 
 
+@pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped")
+@pytest.mark.parametrize("name", [EMPTY, "cairn/BabyAI-GoToLocal-v0"])
+def test_sb3s_evaluation_of_one_minigrid_environment(name: str) -> None:
+    """Its mission is a text, which upstream's environment cannot be evaluated for; it arrives whole."""
+    model, env, texts = PPO("MlpPolicy", gym.make_vec(name, num_envs=2), **SMALL), gym.make(name), []
+
+    def look(scope: dict[str, Any], _: Any) -> None:
+        texts.append((scope["observations"]["mission"].tolist(), env.unwrapped.mission))  # type: ignore[attr-defined]
+
+    returns, lengths = evaluate_policy(model, env, 2, callback=look, return_episode_rewards=True)
+    assert len(returns) == 2 and len(texts) == sum(lengths)
+    assert all(shown == [text] and len(text) > 5 for (shown, _), (_, text) in zip(texts[1:], texts))
+
+
 # ---- callbacks ---------------------------------------------------------------------------------------------
 
 
