@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,61 @@ def main(argv: Sequence[str] | None = None) -> None:
                 key = {"task": task, "steps": given.steps, "num_envs": given.num_envs, "seed": seed, "agent": agent}
                 if not cells.done(key):
                     cells.add({**key, **run(agent, task, seed, given.steps, given.num_envs, given.out)})
+        print(table(cells.rows(), [task], given.steps, given.num_envs), flush=True)
+    render(given.out, cells.rows(), given.tasks, given.steps, given.num_envs)
+
+
+def of(rows: Sequence[Mapping[str, str]], task: str, steps: int, num_envs: int, agent: str) -> list[Mapping[str, str]]:
+    """The cells of one task and agent, a row for each seed."""
+    at = {"task": task, "steps": str(steps), "num_envs": str(num_envs), "agent": agent}
+    return [row for row in rows if at.items() <= row.items()]
+
+
+def table(rows: Sequence[Mapping[str, str]], tasks: Sequence[str], steps: int, num_envs: int) -> str:
+    """IQM over seeds and its interval, in Markdown."""
+    lines = ["| task | agent | seeds | final return | training return | seconds | CPU seconds |", "|---" * 7 + "|"]
+    for task in tasks:
         for agent in AGENTS:
-            at = {"task": task, "steps": given.steps, "num_envs": given.num_envs, "agent": agent}
-            rows = [row for row in cells.rows() if all(row[k] == str(v) for k, v in at.items())]
+            mine = of(rows, task, steps, num_envs, agent)
+            shown = []
             for name in ("final", "training", "seconds", "cpu_seconds"):
-                values = [float(row[name]) for row in rows]
+                values = [float(row[name]) for row in mine]
                 low, high = interval(values)
-                print(f"{task} {agent:5} {name:11} IQM {iqm(values):10,.1f}  95 % [{low:,.1f}, {high:,.1f}]  "
-                      f"of {len(values)} seeds", flush=True)  # fmt: skip
+                shown.append(f"{iqm(values):,.0f} ({low:,.0f} to {high:,.0f})")
+            lines.append(f"| {task} | {agent} | {len(mine)} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def render(out: Path, rows: Sequence[Mapping[str, str]], tasks: Sequence[str], steps: int, num_envs: int) -> None:
+    """Write the table, and the curves as a picture: all seeds thin, their mean bold, by steps and by seconds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.6 * len(tasks)), layout="constrained")
+    grid = figure.subplots(len(tasks), 2, squeeze=False)
+    for axes, task in zip(grid, tasks):
+        for colour, agent in enumerate(AGENTS):
+            names = [f"{task}-{agent}-{row['seed']}-{steps}.json" for row in of(rows, task, steps, num_envs, agent)]
+            curves = np.array([json.loads((out / "curves" / name).read_text(encoding="utf-8")) for name in names])
+            for curve in curves:
+                for axis, column in zip(axes, (0, 2)):
+                    axis.plot(curve[:, column], curve[:, 1], color=f"C{colour}", alpha=0.3, lw=0.8)
+            mean = curves.mean(0)
+            for axis, column in zip(axes, (0, 2)):
+                axis.plot(mean[:, column], mean[:, 1], color=f"C{colour}", label=f"{agent} ({len(curves)} seeds)")
+        axes[0].xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:g}k")
+        for axis, what in zip(axes, ("steps", "seconds, the machine shared with other work")):
+            axis.set(title=task, xlabel=what, ylabel="return of the last 100 episodes")
+            axis.legend()
+    figure.savefig(out / "curves.png", dpi=90)
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    told = (
+        f"Written by `cairn bench physics_ppo --steps {steps}`. {facts}.\n\nThe same hyperparameters, raw observations "
+        "and rewards; final is the mean return of 20 episodes of the last policy, greedily, on Gymnasium's environment; "
+        "IQM over seeds and its 95 % bootstrap interval.\n\n"
+    )
+    (out / "README.md").write_text(
+        f"{told}{table(rows, tasks, steps, num_envs)}\n\n![curves](curves.png)\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
