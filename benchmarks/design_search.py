@@ -9,8 +9,9 @@ one say "not run here" until --server is given.
 - eureka: DoorKey-5x5, score of the best after each round; told or blind, with the rank gate or without.
 - faults: programs with one seeded fault each, and sound ones: which layer stops them.
 - causes: failed episodes of policies whose failing is known: how many of their causes the analyser names.
-- lava: Auto MC-Reward on LavaCrossingS9N1: deaths and success of each round's agent on 100 fresh levels; round 0 is
-  the task's reward alone.
+- lava: Auto MC-Reward on LavaCrossingS9N1: deaths and success on 100 fresh levels, of each round's agent and of the
+  best until then, by which the search goes on; round 0 is the task's reward alone. A round whose program was written
+  before trains nobody.
 - models: what needs a capable model.
 """
 
@@ -33,6 +34,7 @@ from cairn.shaping import Task
 from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, eureka, record
 from cairn.shaping.language.search.roles import analysis_prompt, reviewed
 from cairn.shaping.language.search.trajectories import compact, read_analysis
+from cairn.shaping.language.search.workshop import best_of
 
 DOOR, LAVA = "cairn/MiniGrid-DoorKey-5x5-v0", "cairn/MiniGrid-LavaCrossingS9N1-v0"
 TASK = "fetch the key, open the door with it, and go to the green goal"
@@ -194,20 +196,37 @@ def lava(cells: Cells, args: argparse.Namespace) -> None:
         shop = workshop(LAVA, task, args.lava_steps, seed, signs=True, gate=0.0)
         found = auto_mc(shop, scripted.Designer(seed, mistakes=False), None, scripted.Analyser(), args.rounds,
                         seed=seed)  # fmt: skip
-        ends: dict[int, tuple[str, Trial | None]] = {0: ("trained", shop.trials.train([Task()], seed)[0])}
+        alone = shop.trials.train([Task()], seed)[0]
+        ends: dict[int, tuple[str, Trial | None, Trial | None]] = {0: ("trained", alone, alone)}
         for r in range(args.rounds):
-            last = [c for c in found.candidates if c.name.startswith(f"r{r + 1}a")][-1:]
-            ends[r + 1] = (last[0].outcome, last[0].trial) if last else ("none", None)
-        for r, (outcome, trial) in ends.items():
+            until = [c for c in found.candidates if int(c.name[1 : c.name.index("a")]) <= r + 1]
+            last = [c for c in until if c.name.startswith(f"r{r + 1}a")][-1:]
+            best = best_of(until)
+            outcome, trial = (last[0].outcome, last[0].trial) if last else ("none", None)
+            ends[r + 1] = outcome, trial, best.trial if best is not None else None
+        for r, (outcome, trial, kept) in ends.items():
             if not cells.done({"seed": seed, "round": r}):
-                cells.add({"seed": seed, "round": r, "outcome": outcome, **lived(trial)})
-    lines = ["| round | seeds | deaths (IQM) | 95 % | success (IQM) | 95 % |", "|---|---|---|---|---|---|"]
-    for r in range(args.rounds + 1):
-        told = [row for row in cells.rows() if row["round"] == str(r) and row["deaths"]]
-        columns = [[float(row[name]) for row in told] for name in ("deaths", "success")]
-        shown = " | ".join(f"{iqm(c):.2f} | {low:.2f} to {high:.2f}" for c in columns for low, high in [interval(c)])
-        lines.append(f"| {r or 'task alone'} | {len(told)} | {shown} |")
-    print("\n".join(lines))
+                its = {f"best_{name}": value for name, value in lived(kept).items() if name != "steps"}
+                cells.add({"seed": seed, "round": r, "outcome": outcome, **lived(trial), **its})
+    print(lava_table(cells.rows(), args.rounds))
+
+
+def lava_table(rows: Sequence[dict[str, str]], rounds: int) -> str:
+    """Each round's agents and the best until then, IQM over seeds with the interval."""
+    lines = [
+        "| round | trained | deaths | success | best so far: deaths | success |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for r in range(rounds + 1):
+        mine = [row for row in rows if row["round"] == str(r)]
+        shown = []
+        for name in ("deaths", "success", "best_deaths", "best_success"):
+            values = [float(row[name]) for row in mine if row[name]]
+            low, high = interval(values) if values else (0.0, 0.0)
+            shown.append(f"{iqm(values):.2f} ({low:.2f} to {high:.2f})" if values else "")
+        trained = sum(row["outcome"] == "trained" for row in mine)
+        lines.append(f"| {r or 'task alone'} | {trained} of {len(mine)} | {' | '.join(shown)} |")
+    return "\n".join(lines)
 
 
 def lived(trial: Trial | None) -> dict[str, object]:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 _PROGRAM = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
-_SECTION = re.compile(r"^(?=The best program so far:|Rejected before training:|Attempt \d+:)", re.MULTILINE)
+_SECTION = re.compile(
+    r"^(?=The best program so far:|Tried after it, and worse|Rejected before training:|Attempt \d+:)", re.MULTILINE
+)
 _PART = re.compile(r"^    (\w+) = (-?[\d.e-]+) \* \((.*)\)$", re.MULTILINE)
 _INPUT = re.compile(r"^    next_(\w+): (int64|float32|bool)\[B((?:, \d+)*)\]", re.MULTILINE)
 _MISREAD = re.compile(r"\[misread\] line \d+: ([^=]+) == (-?\d+) is never true; .*? is (.*)")
@@ -59,7 +61,7 @@ class Designer:
         draw = random.Random(f"{self.seed} {prompt}")  # not by the number of calls: a resumed search asks fewer
         signs = "'sparse' and 'dense'" in prompt
         sections = [s for s in _SECTION.split(prompt)[1:] if _PROGRAM.search(s)]
-        best = [s for s in sections if not s.startswith("Rejected")]
+        best = [s for s in sections if not s.startswith(("Rejected", "Tried"))]
         answers = []
         for k in range(n):
             if not sections:
@@ -116,7 +118,9 @@ class Designer:
                 number = (values[1:] or values)[(k + draw.randrange(2)) % max(1, len(values) - 1)]
                 parts = [replace(p, number=number) if name in p.value and p.number == int(wrong) else p for p in parts]
         for kind, name in _NAMED.findall(prompt):
-            for p in [p for p in parts if p.name == name or name in ("sparse", "dense")]:
+            # Combined by signs, what is said of the sparse or of the dense part is said of what is summed in it.
+            meant = {"sparse": lambda p: p.value == _LOST, "dense": lambda p: p.value != _LOST}.get(name)
+            for p in [p for p in parts if (p.name == name if meant is None else meant(p))]:
                 parts = self._mended(parts, p, kind, draw)
         if ("advice:" in prompt or "analyst's advice" in prompt) and "without success" in prompt:
             if not any(p.value == _LOST for p in parts):
@@ -129,9 +133,11 @@ class Designer:
         if kind == "constant" and (p.change or "{}" not in p.value):
             return rest or parts
         if kind == "flooding":
-            if p.change or "next_success" in p.value:
+            if "next_success" in p.value:
                 return rest or parts
-            return [*parts[:at], replace(p, change=True), *parts[at + 1 :]]
+            # "Pay for a change instead, or much less": the one that is left to do.
+            milder = replace(p, weight=p.weight * 0.1) if p.change else replace(p, change=True)
+            return [*parts[:at], milder, *parts[at + 1 :]]
         if kind == "against":
             return [*parts[:at], replace(p, weight=-p.weight), *parts[at + 1 :]]
         if kind == "dominant":

@@ -107,7 +107,9 @@ def _flooding(
             continue
         steps, most = recorded.total((part > 0).float()), recorded.total(part)
         at = int(torch.where(bad, most, -torch.inf).argmax())
-        if 0 < bonus < float(most[at]) and float(steps[at]) > STAYS:
+        # What no failure collects more of than a success does, such as the way to the goal, keeps nobody from it.
+        least = max(bonus, float(most[good].max())) if bool(good.any()) else bonus
+        if 0 < bonus and least < float(most[at]) and float(steps[at]) > STAYS:
             yield Finding(
                 "flooding", name,
                 f"the part {name!r} paid {float(most[at]):.4g} in an episode that fails, on {int(steps[at])} of its "

@@ -12,7 +12,7 @@ from .findings import listed
 from .gate import Gate
 from .trajectories import Analysis
 
-VERSION = "reward-design@1"
+VERSION = "reward-design@2"
 _TYPES = {"f": "float32", "i": "int64", "b": "bool"}
 _QUOTED = 6000  # characters of what a program, an error or a person said that go into a prompt
 
@@ -202,3 +202,17 @@ def lessons(last: Candidate, found: Analysis) -> str:
     if found.advice:
         parts.append("The analyst's advice:\n" + quoted(found.advice))
     return "\n\n".join(parts)
+
+
+def worse(tried: Candidate, found: Analysis, best: Candidate) -> str:
+    """What the designer is told of a program that was written to better the best one and did not."""
+    assert tried.program is not None and best.trial is not None and tried.trial is not None
+    causes = [f"- {cause}" for cause in found.causes.values()]
+    told_ = [f"- {finding}" for finding in tried.findings]
+    parts = [
+        f"Tried after it, and worse ({tried.trial.score:.4g} against {best.trial.score:.4g}): do not write this again.",
+        quoted(tried.program, "python"),
+        *(["Why its episodes failed, as an analyst reads them:", quoted("\n".join(causes))] if causes else []),
+        *(["What was found of it:", quoted("\n".join(told_))] if told_ else []),
+    ]
+    return "\n".join(parts)

@@ -19,7 +19,8 @@ def auto_mc(
     """Write a reward of a sparse and a dense part, have it criticised, train, have the failures read, write again.
 
     Li et al., "Auto MC-Reward: Automated Dense Reward Design with Large Language Models for Minecraft" (2024), sections
-    3.2 to 3.4; no code was published. The shop must combine by signs (``Workshop(signs=True)``).
+    3.2 to 3.4; no code was published. The shop must combine by signs (``Workshop(signs=True)``). A program is written
+    from the best so far: one that came out worse is told as such, and not built upon.
 
     Args:
         shop: Environment, task, recorded episodes, trials.
@@ -40,6 +41,8 @@ def auto_mc(
     everything: list[Candidate] = []
     scores: list[float] = []
     best: Candidate | None = None
+    found = Analysis({}, "")  # of the best one's failures
+    worse: list[str] = []  # what was tried since it
     opening, lessons = shop.opening(), ""
     for r in range(rounds):
         tries: list[Candidate] = []
@@ -59,10 +62,14 @@ def auto_mc(
         scores.append(best.score if best is not None else float("-inf"))
         shop.keep(tries, best)
         shop.say(f"round {r + 1} of {rounds}: {last.outcome}, best score {scores[-1]:.4g}")
-        if last.outcome != "trained":
+        if last.outcome != "trained" or best is None or r + 1 == rounds:
             continue
-        if r + 1 < rounds:
-            lessons = prompts.lessons(last, analysed(shop, last, analyser, episodes))
+        read = analysed(shop, last, analyser, episodes)
+        if last is best:
+            found, worse = read, []
+        else:
+            worse = [*worse, prompts.worse(last, read, best)][-3:]
+        lessons = "\n\n".join([prompts.lessons(best, found), *worse])
     return Found(best, everything, scores, retrained(shop, best, final_seeds, seed))
 
 

@@ -135,6 +135,8 @@ class Workshop:
             term.check(self.recorded.x)
             bank = self.bank()
             value, parts = term.score(bank.x), term.components(bank.x)
+            if self.signs:  # only these are paid: whatever the program's scales, they flood nothing and dwarf nothing
+                parts = {"sparse": torch.sign(parts["sparse"]), "dense": 0.1 * torch.sign(parts["dense"])}
             inputs = gather(bank.x, term.reads)
         except ProgramError as error:
             return replace(found, outcome="compiler", why=str(error))

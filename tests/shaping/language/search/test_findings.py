@@ -34,10 +34,13 @@ def test_so_is_the_whole_where_failing_pays_more() -> None:
 def test_a_state_that_pays_as_long_as_it_lasts_floods_where_it_outweighs_the_task() -> None:
     stay = torch.zeros(len(PLACE))
     stay[3:15] = 0.1  # twelve steps of one failure: 1.2 in all, and not most of the failures' steps
-    stay[2] = 1.5
+    stay[2] = 1.0
     assert kinds({"stay": stay}, bonus=1.0) == [("flooding", "stay")]
     assert kinds({"stay": stay}, bonus=2.0) == []
     assert kinds({"stay": stay}) == []
+    # The way to the goal pays a failure that dies beside it less than a success: nobody stays for that.
+    stay[2] = 1.3
+    assert kinds({"stay": stay}, bonus=1.0) == []
 
 
 def test_a_part_for_failing_speaks_against_the_task() -> None:

@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 
 import cairn  # noqa: F401
-from cairn.benchmarks.scripted import Analyser, Critic, Designer
+from cairn.benchmarks.scripted import Analyser, Critic, Designer, Part, written
 from cairn.shaping.language.search import Recorded, Trial, Workshop, eureka, program_in, record
 from cairn.shaping.language.search.trajectories import compact
 
@@ -54,6 +54,26 @@ def test_with_nothing_said_it_changes_nothing(seen: Recorded) -> None:
     remark = "- [constant] the part 'alive' is 0.05 on all 9 recorded transitions, so it teaches nothing"
     after = program_in(designer.propose(f"{prompt}\n{remark}", 1)[0])
     assert after is not None and "alive" in draft and "alive" not in after
+
+
+def test_combined_by_signs_it_mends_the_half_that_is_meant(seen: Recorded) -> None:
+    goes = Part("goes", 0.1, "sum(next_position, dim=-1)", change=True)
+    shop = Workshop(ID, "t", seen, Stages(), in_process=True, signs=True)
+    prompt = f"{shop.opening()}\nThe best program so far:\n{written([goes], signs=True)}\n"
+    flooded = "- [flooding] the part 'dense' paid 2 in an episode that fails. Pay for a change instead, or much less"
+    advised = "advice: mostly it ended without success; do something about it"
+    (answer,) = Designer(0).propose(f"{prompt}\n{flooded}\n{advised}", 1)
+    # What pays for a change already pays less; it is not thrown away, and the death penalty is none of "dense".
+    assert "goes = 0.01" in answer.replace("010000000000000002", "01") and "lost = 1.0 * (" in answer
+    flat = "- [constant] the part 'sparse' is 0 on all 9 recorded transitions, so it teaches nothing"
+    two = written([goes, Part("more", 0.2, "sum(next_position, dim=-1)", change=True)], signs=True)
+    (answer,) = Designer(0).propose(f"{shop.opening()}\nThe best program so far:\n{two}\n{flat}", 1)
+    assert "goes = 0.1 *" in answer and "more = 0.2 *" in answer
+    # It edits the best program, and none of those that came out worse.
+    tried = written([Part("x", 9.0, "step")])
+    worse = f"Tried after it, and worse (0.2 against 0.5): do not write this again.\n{tried}"
+    (answer,) = Designer(0).propose(f"{prompt}\n{worse}", 1)
+    assert "goes = 0.1 *" in answer and "x = 9.0" not in answer
 
 
 def test_the_critic_rejects_what_was_found_and_nothing_else() -> None:

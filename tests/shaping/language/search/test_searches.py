@@ -181,6 +181,31 @@ def test_auto_mc_has_its_critic_heard_and_its_analyser_read() -> None:
     assert len(critic.prompts) == 4 and "Begin your answer" in critic.prompts[3]
 
 
+def test_auto_mc_builds_on_the_best_and_says_what_came_out_worse() -> None:
+    lived = made.recorded([(0, 0, 3), (1, 1, 0)])
+    script = Script(*([answer(SIGNS.format(w))] for w in (5.0, 2.0, 9.0, 1.0)))
+    said = (f"Episode 1: cause {k}\nadvice: change {k}" for k in "ABCD")
+    analyser = Script(*([text] for text in said))
+    trials = Scores(lambda text: float(text.split("dense = ")[1].split(" *")[0]) / 10, lived)
+    found = auto_mc(shop(trials=trials, signs=True), script, None, analyser, rounds=4)
+    assert found.best is not None and found.best.name == "r3a1" and found.scores == pytest.approx([0.5, 0.5, 0.9, 0.9])
+    second, third, fourth = script.prompts[1:]
+    assert "dense = 5.0 *" in second and "Tried after it" not in second and "change A" in second
+    # Round 2 came out worse: round 3 is written from round 1's program and its failures, and is told of round 2.
+    best, _, tried = third.partition("Tried after it, and worse (0.2 against 0.5)")
+    assert "dense = 5.0 *" in best and "cause A" in best and "change A" in best and "cause B" not in best
+    assert "dense = 2.0 *" in tried and "cause B" in tried and "change B" not in third
+    assert "dense = 9.0 *" in fourth and "Tried after it" not in fourth and "dense = 5.0 *" not in fourth
+
+
+def test_combined_by_signs_what_is_paid_is_judged() -> None:
+    # Whatever the scale, a step of progress is paid 0.1: nothing dwarfs anything.
+    made_ = shop(signs=True).screen("a", answer(SIGNS.format(1000.0)))
+    assert made_.outcome == "new" and "dominant" not in {f.kind for f in made_.findings}
+    summed = shop().screen("a", answer(SIGNS.format(1000.0)))
+    assert "dominant" in {f.kind for f in summed.findings}
+
+
 def test_auto_mc_wants_signs() -> None:
     with pytest.raises(ValueError, match="signs=True"):
         auto_mc(shop(), Script())
