@@ -166,7 +166,7 @@ def render(out: Path, rows: Sequence[Mapping[str, str]], tasks: Sequence[str], s
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     told = (
         f"Written by `cairn bench physics_ppo --steps {steps}`. {facts}.\n\nThe same hyperparameters, raw observations "
-        "and rewards; final is the mean return of 20 episodes of the last policy, greedily, on Gymnasium's environment; "
+        "and rewards; final is the mean return of 20 episodes of the last policy, greedy, on Gymnasium's environment. "
         "IQM over seeds and its 95 % bootstrap interval.\n\n"
     )
     (out / "README.md").write_text(
