@@ -41,7 +41,7 @@ BENCHMARKS: dict[str, str] = {
     "qd_sphere": "MAP-Elites and CMA-ME on the sphere in 100 dimensions beside pyribs alone: coverage and QD score",
     "qd_speed": "evaluations per second of a batch of policies, beside pyribs with a SyncVectorEnv",
     "qdhf_arm": "QDHF and AURORA on the 10-joint arm, beside true descriptors, with wrong answers too",
-    "reward_design": "how fast REINFORCE learns Chain, Room and LineK from rewards that EXPRD and EXPADARD designed",
+    "reward_design": "how fast learners learn Chain, Room and LineK from rewards that EXPRD and EXPADARD designed",
     "sandbox": "what a reward program costs compiled and jailed, and what becomes of every attack of the corpus",
     "solve": "seconds and steps to solve hard exploration tasks from a process's start, one setting for all of them",
     "starc": "rank correlation with regret of STARC, EPIC and DARD on random MDPs",

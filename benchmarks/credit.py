@@ -3,8 +3,8 @@
     python benchmarks/credit.py [--seeds 5]     # or: cairn bench credit; goes on where it was stopped
     python benchmarks/credit.py --render        # only the table and the picture anew
 
-As where language models are tuned: a base policy that succeeds now and then (PPO with NovelD, stopped early) is tuned
-with PPO by every method for the same steps, on a step reward that was learned:
+As where language models are tuned: a base policy that succeeds now and then is tuned with PPO by every method for the
+same steps, on a step reward that was learned:
 
 - gates (G-RA, threshold swept; posterior gating is any threshold between failure and success), clipping, Delta, and
   both, beside the outcome alone, the step reward alone, and the two summed. The step reward is ``chance``, the
@@ -12,10 +12,18 @@ with PPO by every method for the same steps, on a step reward that was learned:
 - the minimum (PURE) beside the sum and the outcome alone, without discount as in the paper. The step reward is
   ``right``, the probability that an action is a step of a shortest plan, learned from a planner's labels
   (``credit_steps.py``), one network for all seeds. All of them learn from rollouts of two times an episode's limit, and
-  the minimum from whole episodes alone (``PPO(whole_episodes=True)``): it is known when an episode has ended.
+  the minimum from whole episodes alone (``PPO(whole_episodes=True)``): it is known when an episode has ended. The base
+  policy takes most of its 128 steps, and many of them are wrong: the minimum is next to 0 in good and bad episodes;
+- ``cloned``: the same from a base policy that is as weak in what it comes to, and stronger in its steps. It is cloned
+  from the planner's right steps until it succeeds in a fifth of levels within 28 steps. The end of the time is the end
+  of the task, as a length limit is for a solution: where an episode is cut, the agent adds what the critic expects
+  beyond the cut, and a failure earns more than its minimum. Episodes then have a few wrong steps, and the minimum says
+  which was the last;
+- ``cloned_fast``: the same with twice PPO's step size (0.002), which is too large for the outcome alone.
 
-Measured every few rollouts on 100 fresh levels by the frozen policy: success, and the proxy, which is the episode's sum
-of the learned step reward. ``loop``: the discounted return of turning left in one place until the time is up.
+In the first two, base policies are PPO's with NovelD, stopped early. Measured every few rollouts on 100 fresh levels by
+the frozen policy: success, and the proxy, which is the episode's sum of the learned step reward. ``loop``: the
+discounted return of turning left in one place until the time is up.
 """
 
 import argparse
@@ -34,9 +42,9 @@ from torch import Tensor, nn
 from cairn.agents import PPO
 from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.training import acting
-from cairn.benchmarks.credit_steps import StepReward, learn
+from cairn.benchmarks.credit_steps import Lessons, StepReward, labelled, learn
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
-from cairn.envs.batch import BatchEnv
+from cairn.envs.batch import BatchEnv, BatchWrapper
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.spaces import Tree, tree_map
 from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, Task, as_reward
@@ -49,6 +57,7 @@ TASK = "cairn/MiniGrid-DoorKey-8x8-v0"
 LIMIT, LANES, LEVELS, LESSONS, ROLLOUT, EVERY = 128, 64, 100, 48_000, 128, 8_192
 PLANNED = 96  # steps in each of LANES levels that a planner labels
 SOLVED = 0.9  # the success that counts as solved
+SHORT, WINDOW = 28, 3  # steps of an episode, and measurements to a mean, in ``cloned``
 KEY = ("study", "method", "seed", "budget")
 
 
@@ -71,6 +80,16 @@ class Study(NamedTuple):
     """Whether rewards that are known at the end of an episode are learned from whole episodes alone."""
     methods: dict[str, Callable[[Any], Any]]
     """Name -> the reward to train on, of the learned step reward."""
+    limit: int = LIMIT
+    """Steps of an episode."""
+    ends: bool = False
+    """Whether the task is over when the time is up, or the episode is cut: nothing is worth anything beyond an end."""
+    cloned: bool = False
+    """Whether the base policy is cloned from the planner's right steps, or is PPO's with NovelD."""
+    every: int = EVERY
+    """Steps between two measurements."""
+    window: int = 1
+    """Success is the mean of so many measurements, where steps are counted to it and at the end."""
 
 
 STUDIES = {
@@ -101,13 +120,30 @@ STUDIES = {
         },
     ),
 }  # fmt: skip
+STUDIES["cloned"] = STUDIES["planned"]._replace(
+    budget=131_072, base=0.2, settings={"n_steps": 4 * SHORT}, limit=SHORT, ends=True, cloned=True, every=3_584,
+    window=WINDOW,
+)  # fmt: skip
+STUDIES["cloned_fast"] = STUDIES["cloned"]._replace(
+    settings={"n_steps": 4 * SHORT, "learning_rate": 2e-3},
+    methods={name: STUDIES["cloned"].methods[name] for name in ("outcome", "outcome + minimum")},
+)  # fmt: skip
 
 
-def worlds(lanes: int) -> BatchEnv:
+class TimeIsUp(BatchWrapper):
+    """Episodes end with the task not done where they would be cut."""
+
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Step, and end."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        return obs, reward, terminated | truncated, torch.zeros_like(truncated), info
+
+
+def worlds(lanes: int, study: Study | None = None) -> BatchEnv:
     """The task, with less time than it usually has."""
-    envs = gym.make_vec(TASK, num_envs=lanes, max_episode_steps=LIMIT)
+    envs = gym.make_vec(TASK, num_envs=lanes, max_episode_steps=LIMIT if study is None else study.limit)
     assert isinstance(envs, BatchEnv)
-    return envs
+    return TimeIsUp(envs) if study is not None and study.ends else envs
 
 
 # ---- the learned step rewards --------------------------------------------------------------------------
@@ -176,12 +212,20 @@ def judge(model: PPO, seed: int) -> Judge:
 
 
 @cache
+def lessons(steps: int) -> Lessons:
+    """A planner's labels, for all seeds."""
+    envs = worlds(LANES)
+    assert isinstance(envs, GridBatch)
+    return labelled(envs, steps)
+
+
+@cache
 def step_reward(steps: int) -> StepReward:
     """The network for all seeds, learned once."""
     began = time.process_time()
     envs = worlds(LANES)
     assert isinstance(envs, GridBatch)
-    found = learn(envs, steps)
+    found = learn(envs, lessons(steps))
     told = f"{found.rows:,} labels, right on {found.accuracy:.1%} of those held out"
     print(f"step reward: {told}, {time.process_time() - began:.0f} s", flush=True)
     return found
@@ -190,17 +234,36 @@ def step_reward(steps: int) -> StepReward:
 def base_policy(seed: int, least: float) -> PPO:
     """PPO with NovelD, stopped as soon as it succeeds now and then."""
     model = PPO("MlpPolicy", worlds(LANES), reward=Task() + 0.01 * NovelD(), seed=seed, n_steps=64)
-    while measure(model, Task(), seed)[0] < least:
+    while measure(model, Task(), seed, STUDIES["planned"])[0] < least:
         model.learn(4096, reset_num_timesteps=model.num_timesteps == 0)
         if model.num_timesteps > 1_000_000:
             raise RuntimeError(f"no base policy with {least:.0%} success for seed {seed} in 1,000,000 steps")
     return model
 
 
-def measure(model: PPO, steps: Any, seed: int) -> tuple[float, float, float]:
+def cloned_policy(seed: int, study: Study) -> PPO:
+    """A policy that the planner's right steps have been made likelier in, until it succeeds now and then."""
+    model = PPO("MlpPolicy", worlds(study.lanes, study), seed=seed, n_steps=16)
+    obs, action, right = lessons(PLANNED)
+    rows, generator = right.nonzero()[:, 0], torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(model.policy.parameters(), 1e-3)
+    for _ in range(150):
+        if measure(model, Task(), seed, study)[0] >= study.base:
+            return model
+        for _ in range(10):
+            index = rows[torch.randint(len(rows), (128,), generator=generator)]
+            some = tree_map(lambda part: part[index], obs)  # noqa: B023
+            loss = -model.policy.evaluate_actions(some, action[index])[1].mean()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+    raise RuntimeError(f"no clone with {study.base:.0%} success for seed {seed} in 1,500 updates")
+
+
+def measure(model: PPO, steps: Any, seed: int, study: Study) -> tuple[float, float, float]:
     """Success, mean sum of the step reward, and mean length of the frozen policy's episodes on fresh levels."""
     fresh = fresh_seed(seed, "credit", model.num_timesteps)
-    envs = ShapedBatch(worlds(LEVELS), deepcopy(as_reward(steps)))
+    envs = ShapedBatch(worlds(LEVELS, study), deepcopy(as_reward(steps)))
     with own_randomness(fresh):
         found = evaluate_batch(acting(model, False), envs, LEVELS, fresh)
     assert found.success is not None
@@ -211,41 +274,43 @@ def tune(base: PPO, reward: Any, steps: Any, budget: int, study: Study, seed: in
     """Train a copy of the base policy on a reward; the curves as text."""
     reward = deepcopy(as_reward(reward))
     model = PPO(
-        "MlpPolicy", worlds(study.lanes), reward=reward, seed=seed, gamma=study.gamma,
+        "MlpPolicy", worlds(study.lanes, study), reward=reward, seed=seed, gamma=study.gamma,
         whole_episodes=study.whole and any(reward.late), **study.settings,
     )  # fmt: skip
     actor = {key: part for key, part in base.policy.state_dict().items() if "value" not in key}
     model.policy.load_state_dict({**model.policy.state_dict(), **actor})  # with a critic of its own: returns differ
-    points = [(0, *measure(model, steps, seed))]
+    points = [(0, *measure(model, steps, seed, study))]
     while model.num_timesteps < budget:
-        model.learn(EVERY, reset_num_timesteps=model.num_timesteps == 0)
-        points.append((model.num_timesteps, *measure(model, steps, seed)))
+        model.learn(study.every, reset_num_timesteps=model.num_timesteps == 0)
+        points.append((model.num_timesteps, *measure(model, steps, seed, study)))
         print(f"\r{name}: {points[-1][0]:,} steps, success {points[-1][1]:4.0%}, proxy {points[-1][2]:7.2f} ", end="")
     print(flush=True)
     names = ("steps", "success", "proxy", "length")
     return {name: " ".join(f"{p[i]:.4g}" if i else str(p[i]) for p in points) for i, name in enumerate(names)}
 
 
-def loop(reward: Any, gamma: float) -> float:
+def loop(reward: Any, gamma: float, limit: int | None = None) -> float:
     """The discounted return of turning left until the time is up, mean over levels: credit stands at its own step."""
-    envs = worlds(LEVELS)
+    limit = LIMIT if limit is None else limit
+    envs = gym.make_vec(TASK, num_envs=LEVELS, max_episode_steps=limit)
+    assert isinstance(envs, BatchEnv)
     obs, _ = envs.reset(seed=0)
     rows: list[tuple[Tree, Tree, Tensor, Tensor, Tensor]] = []
-    for _ in range(LIMIT):
+    for _ in range(limit):
         before = tree_map(torch.clone, obs)
         obs, paid, terminated, truncated, info = envs.step(torch.zeros(LEVELS, dtype=torch.int64))
-        after = info["final_obs"] if len(rows) == LIMIT - 1 else obs
+        after = info["final_obs"] if len(rows) == limit - 1 else obs
         rows.append((before, tree_map(torch.clone, after), paid.clone(), terminated.clone(), truncated.clone()))
     now, following, task, ended, cut = (tree_map(lambda *parts: torch.stack(parts), *column) for column in zip(*rows))
     start = torch.zeros_like(ended)
     start[0] = True
     x = Stretch.make(
         obs=now, next_obs=following, reward=task, terminated=ended, truncated=cut, start=start,
-        t=torch.arange(LIMIT)[:, None].expand(LIMIT, LEVELS),
+        t=torch.arange(limit)[:, None].expand(limit, LEVELS),
     )  # fmt: skip
     world = World(envs.single_observation_space, envs.single_action_space, lanes=LEVELS, gamma=gamma)
     earned = RolloutSeat(as_reward(reward), world)(x, 0)[0].sum(-1)
-    return float((gamma ** torch.arange(LIMIT)[:, None] * earned).sum(0).mean())
+    return float((gamma ** torch.arange(limit)[:, None] * earned).sum(0).mean())
 
 
 def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> None:
@@ -258,7 +323,7 @@ def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> No
         if not todo[name]:
             continue
         study, began = STUDIES[name], time.process_time()
-        base = base_policy(seed, study.base)
+        base = cloned_policy(seed, study) if study.cloned else base_policy(seed, study.base)
         spent = time.process_time() - began
         print(f"{name}, seed {seed}: base policy of {base.num_timesteps:,} steps, {spent:.0f} s", flush=True)
         steps = judge(base, seed).chance if study.reward == "chance" else step_reward(PLANNED).right
@@ -266,7 +331,7 @@ def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> No
             began = time.process_time()
             reward, what = study.methods[method](as_reward(steps).term), f"{name}, {method}, seed {seed}"
             curves = tune(base, reward, steps, most[name], study, seed, what)
-            turned = loop(study.methods[method](as_reward(steps).term), study.gamma)
+            turned = loop(study.methods[method](as_reward(steps).term), study.gamma, study.limit)
             cells.add({
                 **cell(name, method, seed, most[name]), "base_steps": base.num_timesteps, "loop": f"{turned:.4g}",
                 "cpu_seconds": f"{time.process_time() - began:.1f}", **curves,
@@ -281,35 +346,43 @@ def cell(study: str, method: str, seed: int, budget: int) -> dict[str, object]:
 # ---- report --------------------------------------------------------------------------------------------
 
 
-def steps_to(row: dict[str, str], goal: float) -> float:
+def successes(row: dict[str, str], window: int = 1) -> list[float]:
+    """A run's success after each measurement, as the mean of the last ``window`` ones."""
+    found = [float(success) for success in row["success"].split()]
+    parts = [found[max(i + 1 - window, 0) : i + 1] for i in range(len(found))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def steps_to(row: dict[str, str], goal: float, window: int = 1) -> float:
     """Steps at which a run's success first was as high; infinite where it never was."""
-    points = zip(row["steps"].split(), row["success"].split())
-    return next((float(at) for at, success in points if float(success) >= goal), float("inf"))
+    points = zip(row["steps"].split(), successes(row, window))
+    return next((float(at) for at, success in points if success >= goal), float("inf"))
 
 
-def goal_of(rows: Sequence[dict[str, str]]) -> float:
+def goal_of(rows: Sequence[dict[str, str]], window: int = 1) -> float:
     """90 %, or what the outcome alone comes to by the end, where that is less."""
-    ends = [float(row["success"].split()[-1]) for row in rows if row["method"] == "outcome"]
+    ends = [successes(row, window)[-1] for row in rows if row["method"] == "outcome"]
     return round(min(SOLVED, iqm(ends)), 2) if ends else SOLVED
 
 
 def table(study: str, rows: Sequence[dict[str, str]]) -> str:
     """A study's table in Markdown: IQM over seeds and 95 % intervals."""
-    goal = goal_of(rows)
+    window = STUDIES[study].window
+    goal = goal_of(rows, window)
     titles = ["method", "seeds", "success at the end", f"steps to {goal:.0%}", "of outcome's"]
     lines = [
         f"| {' | '.join([*titles, 'proxy, first', 'proxy, last', 'loop'])} |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    outcome = [steps_to(row, goal) for row in rows if row["method"] == "outcome"]
+    outcome = [steps_to(row, goal, window) for row in rows if row["method"] == "outcome"]
     for method in STUDIES[study].methods:
         mine = [row for row in rows if row["method"] == method]
         if not mine:
             continue
-        last = [float(row["success"].split()[-1]) for row in mine]
-        needed = [steps_to(row, goal) for row in mine]
+        last = [successes(row, window)[-1] for row in mine]
+        needed = [steps_to(row, goal, window) for row in mine]
         low, high = interval(last)
-        share = iqm(needed) / iqm(outcome) if outcome and max(iqm(needed), iqm(outcome)) < float("inf") else None
+        share = share_of(iqm(needed), iqm(outcome)) if outcome else None
         first, final = (iqm([float(row["proxy"].split()[i]) for row in mine]) for i in (0, -1))
         lines.append(
             f"| {method} | {len(mine)} | {iqm(last):.2f} ({low:.2f} to {high:.2f}) | {spelled(iqm(needed))} "
@@ -317,6 +390,11 @@ def table(study: str, rows: Sequence[dict[str, str]]) -> str:
             f"| {iqm([float(row['loop']) for row in mine]):.2f} |"
         )
     return "\n".join(lines)
+
+
+def share_of(steps: float, others: float) -> float | None:
+    """The quotient, where both are known and there was anything to learn."""
+    return steps / others if 0 < others and max(steps, others) < float("inf") else None
 
 
 def spelled(steps: float) -> str:
@@ -348,6 +426,24 @@ def picture(found: dict[str, list[dict[str, str]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def verdict(rows: Sequence[dict[str, str]]) -> str:
+    """What ``cloned`` and ``cloned_fast`` together say of the minimum's speed: steps to the outcome's own end."""
+    window = STUDIES["cloned"].window
+    goal = goal_of([row for row in rows if row["study"] == "cloned"], window)
+
+    def steps(study: str, method: str) -> float:
+        mine = [row for row in rows if (row["study"], row["method"]) == (study, method)]
+        return iqm([steps_to(row, goal, window) for row in mine]) if mine else float("inf")
+
+    alone = steps("cloned", "outcome")
+    parts = [f"To the {goal:.0%} that the outcome alone comes to, IQM of steps: the outcome alone {spelled(alone)}"]
+    for study, what in (("cloned", "outcome + minimum"), ("cloned_fast", "outcome + minimum, twice the step size")):
+        needed = steps(study, "outcome + minimum")
+        share = share_of(needed, alone)
+        parts.append(f"{what} {spelled(needed)}{'' if share is None else f' ({share:.0%})'}")
+    return "; ".join(parts) + ". The paper has 30 % on mathematics."
+
+
 def render(out: Path) -> None:
     """Write the tables and the picture from the cells that are there, of the largest budget of each study."""
     rows = Cells(out / "cells.csv", KEY).rows()
@@ -360,9 +456,11 @@ def render(out: Path) -> None:
         found[name] = [row for row in mine if int(row["budget"]) == most]
         if mine:
             parts += [
-                f"## {name}: {TASK} in {LIMIT} steps, `{study.reward}`, tuned for {most:,} steps",
+                f"## {name}: {TASK} in {study.limit} steps, `{study.reward}`, tuned for {most:,} steps",
                 table(name, found[name]),
             ]
+    if found["cloned"]:
+        parts.append(verdict([*found["cloned"], *found["cloned_fast"]]))
     out.mkdir(parents=True, exist_ok=True)
     picture({name: some for name, some in found.items() if some}, out / "curves.png")
     (out / "README.md").write_text("\n\n".join([*parts, "![curves](curves.png)"]) + "\n", encoding="utf-8")

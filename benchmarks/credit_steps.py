@@ -7,6 +7,7 @@ and does. Its output is a chance, above 0 for any action: a sum of it is larger 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,15 @@ ACTIONS = (0, 1, 2, 3, 5)  # that the planner needs in DoorKey: turns, forward, 
 STATES = 20_000  # to look at for a plan, on average
 KEPT = (0.6, 0.2)  # how often the planner has its way, in either half of the levels
 PASSES, ROWS, HIDDEN = 20, 128, 64
+
+
+class Lessons(NamedTuple):
+    """What a planner labelled: observations ``[B, ...]``, actions and labels ``[B]``."""
+
+    obs: Tree
+    action: Tensor
+    right: Tensor
+    """1 where the action was a step of a shortest plan, else 0."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ def plans(envs: GridBatch) -> tuple[Tensor, Tensor]:
     return lengths, torch.tensor([plan[0] if plan else -1 for plan in found])
 
 
-def labelled(envs: GridBatch, steps: int, seed: int) -> tuple[Tree, Tensor, Tensor]:
-    """Observations ``[B, ...]``, actions and labels ``[B]``; steps that time cut off have none and are left out."""
+def labelled(envs: GridBatch, steps: int, seed: int = 0) -> Lessons:
+    """Live ``steps`` steps in each level; steps that time cut off have no label and are left out."""
     generator = torch.Generator().manual_seed(seed)
     obs, _ = envs.reset(seed=seed)
     lanes, count = envs.num_envs, int(envs.single_action_space.n)  # type: ignore[attr-defined]
@@ -68,12 +78,12 @@ def labelled(envs: GridBatch, steps: int, seed: int) -> tuple[Tree, Tensor, Tens
         before = after
     which = torch.cat(known)
     rows = tree_map(lambda *parts: torch.cat(parts)[which], *seen)
-    return rows, torch.cat(done)[which], torch.cat(right)[which].float()
+    return Lessons(rows, torch.cat(done)[which], torch.cat(right)[which].float())
 
 
-def learn(envs: GridBatch, steps: int, seed: int = 0) -> StepReward:
-    """Live ``steps`` steps in each level, and learn the labels by cross-entropy."""
-    obs, action, label = labelled(envs, steps, seed)
+def learn(envs: GridBatch, lessons: Lessons, seed: int = 0) -> StepReward:
+    """Learn the labels by cross-entropy."""
+    obs, action, label = lessons
     generator = torch.Generator().manual_seed(seed)
     whitening = Whitening(envs.single_observation_space)
     count = int(envs.single_action_space.n)  # type: ignore[attr-defined]

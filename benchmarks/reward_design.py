@@ -1,46 +1,60 @@
-"""How fast REINFORCE learns Chain, Room and LineK from rewards that a teacher designed: EXPRD and EXPADARD.
+"""How fast learners learn Chain, Room and LineK from rewards that a teacher designed: EXPRD and EXPADARD.
 
 Room and LineK are those of the AAMAS 2024 paper (reward 10, discount 0.95, the goal ends the episode); Chain is that of
 EXPLORS with the same discount. Against the original reward and the potential of the optimal values. Designs are within
-the original's bound; EXPRD with 5 states that pay, with all, and with all at the smallest price on their size
-(sparsity 0.001); EXPADARD is solved anew for each run's own policy, every 100 episodes' time. The policy's step size is
-0.1 where the paper has 0.01 and 200,000 episodes. The policy's exact return is what is measured. Needs cvxpy (extra
-``design``).
+the original's bound; EXPRD with 5 states that pay, with all, with all at the smallest price on their size (sparsity
+0.001), and with all under a linear loss in place of the hinge; EXPADARD is solved anew for each run's own policy, every
+100 episodes' time.
 
-What the price does: many rewards tell all that there is to tell, and of those a solver returns some one in the middle,
-whose sizes mean nothing. On LineK it punishes nearly all that a beginner does: to the uniform policy leaving by the
-wrong end then looks better than staying by 4.8, and by 0.1 with the price. The command says this of every design; that
-it is what keeps REINFORCE from learning there is not borne out, for with the price it learns as little.
+- ``q``: Q-learning with step size 0.5 and exploration 0.1, the learner of EXPRD's paper (NeurIPS 2021). Measured is the
+  greedy policy.
+- ``reinforce``: the learner of EXPADARD's paper. Its step size is 0.1 where the paper has 0.01 and 50,000 (LineK) or
+  200,000 episodes. Measured is its policy.
+
+What is measured is a policy's exact return.
+
+Why EXPRD does so differently with the two: under the hinge a margin as large as the original's, which is 0.2 to 0.7 of
+the 10 that are allowed on LineK, tells all that there is to tell. Of the many rewards that do, the solver returns some
+one in the middle, where right actions earn next to nothing and wrong ones are punished. Q-learning asks which value is
+larger and finds the goal at once. REINFORCE on LineK goes out by the wrong end, which earns nothing: going on earns
+more only for a policy that is right in 77 % of its steps (the command says this share of every design). With the price
+on size it is worth going on from the beginning, but rewards are small and so are REINFORCE's steps. The linear loss
+makes margins as large as allowed, and 51 % is enough.
 
     cairn bench reward_design      # or: python benchmarks/reward_design.py; goes on where it was stopped
-    cairn bench reward_design --worlds linek --episodes 400
+    cairn bench reward_design --worlds linek --learners q --episodes 400
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import cairn.benchmarks.tables as tables
-from cairn.agents.tabular import REINFORCE
+from cairn.agents.tabular import REINFORCE, QLearning
 from cairn.agents.teacher import AdaptiveTeacher
 from cairn.envs.tabular.mdp import MDP
 from cairn.envs.tabular.scene import Scene
-from cairn.envs.tabular.solve import policy_return, q_of_policy, uniform, value_iteration
+from cairn.envs.tabular.solve import policy_return, value_iteration
 from cairn.envs.tabular.vector import TabularBatch
 from cairn.envs.tabular.worlds import chain, line_key, room
-from cairn.shaping.design import DesignedReward, design_exprd, informativeness, invariant
+from cairn.shaping.design import DesignedReward, design_exprd, informativeness, invariant, teacher
 
 WORLDS: dict[str, Callable[[], Scene]] = {
     "chain": lambda: chain(discount=0.95),
     "room": lambda: room(reward=10.0, goal_ends=True, discount=0.95),
     "linek": lambda: line_key(),
 }
-EPISODES = {"chain": 4000, "room": 4000, "linek": 2000}
-METHODS = ("original", "potential", "exprd_5", "exprd", "exprd_sparse", "expadard")
+EPISODES = {
+    "q": {"chain": 400, "room": 400, "linek": 400},
+    "reinforce": {"chain": 4000, "room": 4000, "linek": 2000},
+}
+METHODS = ("original", "potential", "exprd_5", "exprd", "exprd_sparse", "exprd_linear", "expadard")
+EPSILON = 0.1
 SPARSITY = 1e-3
 EVERY = 100  # episodes' time between two designs of EXPADARD
 POINTS = 40
@@ -60,6 +74,7 @@ def tables_of(mdp: MDP) -> dict[str, Tensor]:
         "exprd_5": design_exprd(mdp, r_max=bound(mdp), budget=5).reward,
         "exprd": design_exprd(mdp, r_max=bound(mdp)).reward,
         "exprd_sparse": design_exprd(mdp, r_max=bound(mdp), sparsity=SPARSITY).reward,
+        "exprd_linear": design_exprd(mdp, r_max=bound(mdp), loss="linear").reward,
         "expadard": torch.zeros_like(reward),
     }
 
@@ -68,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, then print the table and draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=list(WORLDS))
+    parser.add_argument("--learners", nargs="+", default=list(EPISODES), choices=list(EPISODES))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument(
@@ -77,32 +93,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for key, value in tables.machine().items():
         print(f"{key}: {value}")
-    cells = tables.Cells(f"{args.out}/cells.csv", ("world", "method", "seed", "seeds", "episodes"))
-    for world in args.worlds:
-        episodes = args.episodes or EPISODES[world]
-        keys: list[dict[str, object]] = [
-            {"world": world, "method": m, "seed": s, "seeds": args.seeds, "episodes": episodes}
-            for m in args.methods for s in range(args.seeds)
-        ]  # fmt: skip
-        missing = [key for key in keys if not cells.done(key)]
-        if missing:
-            measure(world, missing, cells, episodes)
-    report(cells, args.out, args.seeds, {world: args.episodes or EPISODES[world] for world in WORLDS})
+    cells = tables.Cells(f"{args.out}/cells.csv", ("learner", "world", "method", "seed", "seeds", "episodes"))
+    lengths = {name: {w: args.episodes or n for w, n in counts.items()} for name, counts in EPISODES.items()}
+    for learner in args.learners:
+        for world in args.worlds:
+            keys: list[dict[str, object]] = [
+                {"learner": learner, "world": world, "method": m, "seed": s, "seeds": args.seeds,
+                 "episodes": lengths[learner][world]}
+                for m in args.methods if m != "expadard" or learner == "reinforce" for s in range(args.seeds)
+            ]  # fmt: skip
+            missing = [key for key in keys if not cells.done(key)]
+            if missing:
+                measure(learner, world, missing, cells, lengths[learner][world])
+    report(cells, args.out, args.seeds, lengths)
 
 
-def leaving(mdp: MDP, table: Tensor) -> float:
-    """How much more than staying an action that ends the episode without reward looks worth to the uniform policy.
+def break_even(mdp: MDP, table: Tensor) -> float:
+    """How often a policy must be right, the other actions being alike, before its return is above 0.
 
-    The largest of all states; 0 where there is no such state, or staying always looks better.
+    An end without reward is worth 0, and worth more than going on to any policy that is right less often.
     """
-    ends = mdp.dense().prob[..., mdp.terminal].sum(-1) > 0.5
-    wrong = ends & (mdp.expected_reward() == 0) & ~mdp.terminal[:, None]
-    q = q_of_policy(mdp.with_reward(table), uniform(mdp))
-    gain = torch.where(wrong, q, -torch.inf).amax(-1) - torch.where(ends, -torch.inf, q).amax(-1)
-    return max(float(gain[~mdp.terminal].max()), 0.0)
+    right, other = teacher(mdp).policy, mdp.with_reward(table)
+    for percent in range(round(100 / mdp.actions), 101):
+        share = percent / 100
+        policy = share * right + (1 - share) * (1 - right) / (mdp.actions - 1)
+        if float(policy_return(other, policy)) > 0:
+            return share
+    return float("inf")
 
 
-def measure(world: str, keys: list[dict[str, object]], cells: tables.Cells, episodes: int) -> None:
+def greedy(agent: QLearning) -> Tensor:
+    """Its policy without exploration, ties shared."""
+    return (agent.policy() - EPSILON / agent.actions) / (1 - EPSILON)
+
+
+def measure(learner: str, world: str, keys: list[dict[str, object]], cells: tables.Cells, episodes: int) -> None:
     """The methods and seeds that are missing side by side, a lane each."""
     scene = WORLDS[world]()
     mdp, steps = scene.mdp, scene.max_steps
@@ -114,12 +139,16 @@ def measure(world: str, keys: list[dict[str, object]], cells: tables.Cells, epis
         if name != "expadard":
             told, kept = informativeness(mdp, table), invariant(mdp, table)
             print(
-                f"{world} {name:12} informativeness {told:.3f}, keeps the best policies: {kept}, "
-                f"leaving looks better by {leaving(mdp, table):.2f}", flush=True,
+                f"{learner} {world} {name:12} informativeness {told:.3f}, keeps the best policies: {kept}, "
+                f"pays who is right in {break_even(mdp, table):.0%} of steps", flush=True,
             )  # fmt: skip
     term = DesignedReward(torch.stack([designed[name] for name in methods]))
     env = TabularBatch(scene, len(keys))
-    agent = REINFORCE(env, learning_rate=0.1, gamma=mdp.discount, every=2, memory=5, reward=term)
+    agent: QLearning | REINFORCE
+    if learner == "q":
+        agent = QLearning(env, learning_rate=0.5, epsilon=EPSILON, gamma=mdp.discount, reward=term)
+    else:
+        agent = REINFORCE(env, learning_rate=0.1, gamma=mdp.discount, every=2, memory=5, reward=term)
     taught = [lane for lane, name in enumerate(methods) if name == "expadard"]
     teach = AdaptiveTeacher(mdp, term, r_max=bound(mdp), every=EVERY * steps, lanes=taught) if taught else None
     if teach is not None:
@@ -127,11 +156,12 @@ def measure(world: str, keys: list[dict[str, object]], cells: tables.Cells, epis
     began, curve = time.process_time(), []
     for point in range(POINTS):
         agent.learn(episodes * steps // POINTS, callback=teach)
-        curve.append(torch.stack([policy_return(mdp, policy) for policy in agent.policy()]) / best)
+        policies = greedy(agent) if isinstance(agent, QLearning) else agent.policy()
+        curve.append(torch.stack([policy_return(mdp, policy) for policy in policies]) / best)
         now = {m: [float(v) for v, name in zip(curve[-1], methods) if name == m] for m in dict.fromkeys(methods)}
         text = "  ".join(f"{m} {sum(v) / len(v):.2f}" for m, v in now.items())
         done = (point + 1) * episodes // POINTS
-        print(f"{world} {done}/{episodes} episodes, share of the optimum: {text}", flush=True)
+        print(f"{learner} {world} {done}/{episodes} episodes, share of the optimum: {text}", flush=True)
     spent = time.process_time() - began
     whole = torch.stack(curve)
     for i, key in enumerate(keys):
@@ -145,7 +175,7 @@ def measure(world: str, keys: list[dict[str, object]], cells: tables.Cells, epis
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """The table in Markdown: IQM over seeds and 95 % intervals."""
+    """A learner's table in Markdown: IQM over seeds and 95 % intervals."""
     lines = [
         "| world | reward | seeds | mean over training | at the end | episodes to 90 % |",
         "|---|---|---|---|---|---|",
@@ -163,36 +193,52 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def report(cells: tables.Cells, out: str, seeds: int, episodes: dict[str, int]) -> None:
-    """Print the table and write it to README.md, with the picture."""
-    wanted = {world: (str(seeds), str(count)) for world, count in episodes.items()}
-    rows = [r for r in cells.rows() if (r["seeds"], r["episodes"]) == wanted[r["world"]]]
-    worlds = [w for w in WORLDS if any(r["world"] == w for r in rows)]
+def report(cells: tables.Cells, out: str, seeds: int, episodes: dict[str, dict[str, int]]) -> None:
+    """Print the tables and write them to README.md, with the picture."""
+    found = [r for r in cells.rows() if r["seeds"] == str(seeds)]
+    found = [r for r in found if r["episodes"] == str(episodes[r["learner"]][r["world"]])]
+    learners = [name for name in EPISODES if any(r["learner"] == name for r in found)]
     facts = ", ".join(f"{key} {value}" for key, value in tables.machine().items())
-    lengths = ", ".join(f"{episodes[world]:,} on {world}" for world in worlds)
-    text = (
-        f"Written by `python benchmarks/reward_design.py`. {facts}.\n\nExact return of the policy over the optimum's, "
-        f"IQM over seeds and 95 % interval; episodes: {lengths}.\n\n{table(rows)}\n\n![curves](reward_design.png)\n"
-    )
+    assert __doc__ is not None
+    parts = [
+        f"Written by `python benchmarks/reward_design.py`. {facts}.",
+        "Exact return of the policy over the optimum's, IQM over seeds and 95 % interval.",
+        __doc__[__doc__.index("Why EXPRD") : __doc__.index("    cairn bench")].strip(),
+    ]
+    for name in learners:
+        rows = [r for r in found if r["learner"] == name]
+        lengths = ", ".join(f"{episodes[name][w]:,} on {w}" for w in WORLDS if any(r["world"] == w for r in rows))
+        parts += [f"## {name}, episodes: {lengths}", table(rows)]
+    text = "\n\n".join([*parts, "![curves](reward_design.png)"]) + "\n"
     Path(out, "README.md").write_text(text, encoding="utf-8")
     print(text)
+    picture(found, learners, episodes, Path(out, "reward_design.png"))
+
+
+def picture(found: list[dict[str, str]], learners: list[str], episodes: dict[str, dict[str, int]], path: Path) -> None:
+    """The curves, a row for each learner."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(worlds), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(worlds), squeeze=False, sharey=True)[0]
-    for axis, world in zip(axes, worlds):
-        for i, method in enumerate(METHODS):
-            mine = [r for r in rows if (r["world"], r["method"]) == (world, method)]
-            points = list(zip(*[list(map(float, r["curve"].split())) for r in mine]))
-            at = [(k + 1) * episodes[world] // POINTS for k in range(len(points))]
-            axis.plot(at, [tables.iqm(p) for p in points], label=method, color=f"C{i}")
-            bounds = [tables.interval(p, resamples=500) for p in points]
-            axis.fill_between(at, [b[0] for b in bounds], [b[1] for b in bounds], alpha=0.2, color=f"C{i}")
-        axis.set(xlabel="episodes", title=world)
-    if worlds:
+    worlds = [w for w in WORLDS if any(r["world"] == w for r in found)]
+    figure = Figure(figsize=(5 * max(len(worlds), 1), 3.8 * max(len(learners), 1)), layout="constrained")
+    shown: dict[str, Any] = {}
+    grid = figure.subplots(max(len(learners), 1), max(len(worlds), 1), squeeze=False, sharey=True)
+    for name, axes in zip(learners, grid):
+        for world, axis in zip(worlds, axes):
+            for i, method in enumerate(METHODS):
+                mine = [r for r in found if (r["learner"], r["world"], r["method"]) == (name, world, method)]
+                points = list(zip(*[list(map(float, r["curve"].split())) for r in mine]))
+                if not points:
+                    continue
+                at = [(k + 1) * episodes[name][world] // POINTS for k in range(len(points))]
+                (shown[method],) = axis.plot(at, [tables.iqm(p) for p in points], color=f"C{i}")
+                bounds = [tables.interval(p, resamples=500) for p in points]
+                axis.fill_between(at, [b[0] for b in bounds], [b[1] for b in bounds], alpha=0.2, color=f"C{i}")
+            axis.set(xlabel="episodes", title=f"{world}, {name}")
         axes[0].set_ylabel("share of the optimal return")
-        axes[-1].legend()
-    figure.savefig(f"{out}/reward_design.png", dpi=110)
+    some = [method for method in METHODS if method in shown]
+    figure.legend([shown[method] for method in some], some, loc="outside lower center", ncols=max(len(some), 1))
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

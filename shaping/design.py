@@ -166,11 +166,19 @@ def design_exprd(
     horizons: Sequence[int] = HORIZONS,
     sparsity: float = 0.0,
     state_only: bool = False,
+    loss: str = "hinge",
 ) -> Design:
     """EXPRD: the reward that tells most, keeps the best policies best, and is 0 in all but a few states.
 
     Maximises ``informativeness - sparsity * |R|_1`` over rewards within ``[-r_max, r_max]``, such that what was not
     optimal is worse by delta_s at least (so an optimal policy of the design is one of the MDP).
+
+    The paper lets informativeness be the sum of any increasing concave function of the margins, and takes the hinge: a
+    margin of delta_s says all, whatever r_max. Many rewards are then as good, and the solver returns one in the middle
+    of them. That is all the same to Q-learning, the paper's learner, which asks what is larger and not by how much. A
+    policy gradient moves by as much as rewards differ, and is drawn to an early end where what it does by chance is
+    punished more than the right action is rewarded: for such a learner take ``loss="linear"``, under which the margins
+    are as large as r_max allows.
 
     Args:
         mdp: One MDP with the original reward.
@@ -182,12 +190,16 @@ def design_exprd(
         horizons: H.
         sparsity: C_2.
         state_only: The same reward for all actions of a state.
+        loss: ``"hinge"`` or ``"linear"``: the margins in place of what they lack of delta_s.
 
     Raises:
         ImportError: cvxpy is missing: the extra ``design``.
         DesignError: The constraints cannot be met.
+        ValueError: Another loss.
     """
     _check_bound(r_max)
+    if loss not in ("hinge", "linear"):
+        raise ValueError(f"loss={loss!r}: what a margin is worth is its 'hinge' or 'linear'")
     known = teacher(mdp)
     running = (~mdp.terminal).nonzero()[:, 0].tolist()
     if active is None:
@@ -200,7 +212,7 @@ def design_exprd(
     local = [advantages(mdp, known.policy, h) for h in horizons]
 
     def solve(states: list[int]) -> Design:
-        return _exprd(mdp, known, whole, local, states, r_max, sparsity, state_only)
+        return _exprd(mdp, known, whole, local, states, r_max, sparsity, state_only, loss)
 
     if budget is None:
         return solve(chosen)
@@ -299,7 +311,7 @@ def _program(
 
 def _exprd(
     mdp: MDP, known: Teacher, whole: Tensor, local: list[Tensor], active: list[int], r_max: float, sparsity: float,
-    state_only: bool,
+    state_only: bool, loss: str,
 ) -> Design:  # fmt: skip
     cp, program = _program(mdp, known, whole, r_max)
     reward, constraints = program.reward, list(program.constraints)
@@ -311,10 +323,15 @@ def _exprd(
     if state_only:
         first = rows[:, :1].expand(-1, mdp.actions - 1).flatten()
         constraints.append(reward[rows[:, 1:].flatten().numpy()] == reward[first.numpy()])
-    # e[h, s] is at least what is missing of the gap, for each action that is not optimal, and at least 0.
+    # e[h, s] is at least what is missing of the gap, for each action that is not optimal; the hinge's is at least 0.
     state, action = (~known.optimal).nonzero().T
     at = state * mdp.actions + action
-    missing = cp.Variable((len(local), mdp.states), nonneg=True)
+    missing = cp.Variable((len(local), mdp.states))
+    hinged = torch.ones(mdp.states, dtype=torch.bool)
+    if loss == "linear":
+        hinged[state] = False
+    if bool(hinged.any()):
+        constraints.append(missing[:, hinged.nonzero()[:, 0].numpy()] >= 0)
     for i, matrix in enumerate(local):
         short = known.gaps[state].numpy() / (1 + SLACK) - matrix[at].numpy() @ reward
         constraints.append(missing[i, state.numpy()] >= short)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from cairn.agents import PPO
 from cairn.benchmarks import credit, credit_steps
@@ -53,28 +54,77 @@ def test_a_planner_labels_what_it_does_as_right_and_turning_back_as_wrong() -> N
     assert isinstance(envs, GridBatch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(credit_steps, "KEPT", (1.0, 0.0))
-        obs, action, label = credit_steps.labelled(envs, 4, seed=0)
+        obs, action, label = credit_steps.labelled(envs, 4)
     assert len(label) == len(action) == len(obs["image"]) == 16
     label, action = label.reshape(4, 4), action.reshape(4, 4)  # [T, N]
     assert label[:, :2].all() and 0 < float(label[:, 2:].mean()) < 1
     assert not label[action == 6].any(), "to wait brings nobody nearer"
 
 
+def test_a_clone_does_what_the_planner_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one labelled state; success is what stops it, and here that is the third measurement."""
+    told, small = [], credit.STUDIES["cloned"]._replace(lanes=2)
+    envs = credit.worlds(2)
+    obs, _ = envs.reset(seed=0)
+    lessons = credit_steps.Lessons(obs, torch.tensor([3, 5]), torch.tensor([1.0, 0.0]))
+    monkeypatch.setattr(credit, "lessons", lambda steps: lessons)
+
+    def success(model: PPO, *_: object) -> tuple[float, float, float]:
+        chances = model.policy.get_distribution(obs).distribution.probs  # type: ignore[attr-defined]
+        told.append(float(chances[0, 3].detach()))
+        return (0.1 * len(told), 0.0, 0.0)
+
+    monkeypatch.setattr(credit, "measure", success)
+    credit.cloned_policy(0, small._replace(base=0.25))
+    assert len(told) == 3 and told[0] < 0.2 and told[2] > 0.5, "20 updates towards the right action alone"
+
+
+def test_where_time_up_is_the_end_no_episode_is_cut() -> None:
+    study = credit.STUDIES["cloned"]._replace(limit=5)
+    envs = credit.worlds(2, study)
+    envs.reset(seed=0)
+    ends = [envs.step(torch.zeros(2, dtype=torch.int64))[2:5] for _ in range(5)]
+    assert [bool(terminated.all()) for terminated, _, _ in ends] == [False] * 4 + [True]
+    assert not any(bool(truncated.any()) for _, truncated, _ in ends) and bool(ends[-1][2]["_final_obs"].all())
+
+
+def test_success_over_a_window() -> None:
+    row = {"method": "outcome", "steps": "0 1 2 3", "success": "0 0.6 0.3 0.9"}
+    assert credit.successes(row, 3) == pytest.approx([0, 0.3, 0.3, 0.6])
+    assert [credit.steps_to(row, 0.5, window) for window in (1, 2, 3)] == [1, 3, 3]
+    assert credit.goal_of([row], 3) == 0.6
+
+
+def test_the_minimum_is_timed_to_the_outcomes_own_end() -> None:
+    runs = {
+        ("cloned", "outcome"): "0 0.6 0.6 0.6 0.6", ("cloned", "outcome + minimum"): "0 0 0.3 0.6 0.9",
+        ("cloned_fast", "outcome"): "0 0 0 0 0", ("cloned_fast", "outcome + minimum"): "0 0.9 0.9 0.9 0.9",
+    }  # fmt: skip
+    rows = [
+        {"study": study, "method": method, "steps": "0 100 200 300 400", "success": success}
+        for (study, method), success in runs.items() for _ in range(3)
+    ]  # fmt: skip
+    text = credit.verdict(rows)
+    assert "To the 60%" in text and "the outcome alone 300; " in text  # the first mean of three that is 0.6
+    assert "; outcome + minimum 400 (133%); outcome + minimum, twice the step size 200 (67%)." in text
+
+
 @pytest.mark.parametrize("name", list(credit.STUDIES))
 def test_a_small_run_that_goes_on_where_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = credit.STUDIES[name]
     methods = dict(list(study.methods.items())[-2:])
-    small = study._replace(methods=methods, lanes=4, settings={"n_steps": 16})
+    small = study._replace(methods=methods, lanes=4, settings={"n_steps": 16}, limit=40, every=64, base=0.0)
     monkeypatch.setitem(credit.STUDIES, name, small)
-    for what, value in (("LIMIT", 40), ("LANES", 4), ("LEVELS", 4), ("LESSONS", 200), ("PLANNED", 3), ("EVERY", 64)):
+    for what, value in (("LIMIT", 40), ("LANES", 4), ("LEVELS", 4), ("LESSONS", 200), ("PLANNED", 3)):
         monkeypatch.setattr(credit, what, value)
     made = []
 
-    def base(seed: int, least: float) -> PPO:
+    def base(seed: int, _: object) -> PPO:
         made.append(seed)
-        return PPO("MlpPolicy", credit.worlds(4), seed=seed)
+        return clone(seed, small) if study.cloned else PPO("MlpPolicy", credit.worlds(4), seed=seed)
 
-    monkeypatch.setattr(credit, "base_policy", base)
+    clone = credit.cloned_policy
+    monkeypatch.setattr(credit, "cloned_policy" if study.cloned else "base_policy", base)
     arguments = ["--only", name, "--seeds", "1", "--budget", "64", "--out", str(tmp_path)]
     credit.main(arguments)
     rows = Cells(tmp_path / "cells.csv", credit.KEY).rows()

@@ -191,6 +191,24 @@ def test_exprd_keeps_the_best_policies_and_tells_more() -> None:
         assert bool((worse[~mdp.terminal] >= need[~mdp.terminal] - 1e-5).all())
 
 
+def test_a_linear_loss_makes_margins_as_large_as_is_allowed() -> None:
+    pytest.importorskip("cvxpy")
+    # One step from the end, delta 3: the hinge is content with a margin of 3, and linearly 2 r_max is better.
+    prob = torch.tensor([[[0.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    mdp = MDP(prob, torch.tensor([[1.0, 4.0], [0.0, 0.0]]), terminal=torch.tensor([False, True]), discount=0.5)
+    loud = design_exprd(mdp, r_max=10.0, horizons=(0,), loss="linear")
+    assert loud.reward[0].tolist() == pytest.approx([-10.0, 10.0], abs=1e-4)
+    assert loud.objective == pytest.approx((20 - 3) / 2, abs=1e-3)  # one of two states has a margin
+    assert design_exprd(mdp, r_max=10.0, horizons=(0,)).objective == pytest.approx(0.0, abs=1e-4)
+    for mdp in [*worlds(), random_mdp(5, 2, seed=4, discount=0.8)]:
+        bound = 1.5 * largest(mdp)
+        design = design_exprd(mdp, r_max=bound, loss="linear")
+        assert invariant(mdp, design.reward) and float(design.reward.abs().max()) <= bound + 1e-6
+        assert float(design.reward.abs().sum()) > float(design_exprd(mdp, r_max=bound).reward.abs().sum())
+    with pytest.raises(ValueError, match="'hinge' or 'linear'"):
+        design_exprd(mdp, r_max=1.0, loss="square")
+
+
 def test_exprd_on_a_chain_is_explicable() -> None:
     pytest.importorskip("cvxpy")
     mdp = chain(6, 2, slip=0.1).mdp.with_discount(0.9)
