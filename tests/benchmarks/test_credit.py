@@ -72,6 +72,7 @@ def test_a_clone_does_what_the_planner_does(monkeypatch: pytest.MonkeyPatch) -> 
     def success(model: PPO, *_: object) -> tuple[float, float, float]:
         chances = model.policy.get_distribution(obs).distribution.probs  # type: ignore[attr-defined]
         told.append(float(chances[0, 3].detach()))
+        assert float(chances[1, 5].detach()) < 0.2, "what was not right is not cloned"
         return (0.1 * len(told), 0.0, 0.0)
 
     monkeypatch.setattr(credit, "measure", success)
