@@ -7,6 +7,8 @@ Without a server a scripted designer writes (benchmarks/scripted.py), which edit
 one say "not run here" until --server is given.
 
 - eureka: DoorKey-5x5, score of the best after each round; told or blind, with the rank gate or without.
+- feedback: DoorKey-5x5, Text2Reward: score of each round's agent, where the designer heeds the feedback and where it
+  makes the same edits at random.
 - faults: programs with one seeded fault each, and sound ones: which layer stops them.
 - causes: failed episodes of policies whose failing is known: how many of their causes the analyser names.
 - lava: Auto MC-Reward on LavaCrossingS9N1: deaths and success on 100 fresh levels, of each round's agent and of the
@@ -31,7 +33,7 @@ from cairn.benchmarks import scripted
 from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.shaping import Task
-from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, eureka, record
+from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, eureka, record, text2reward
 from cairn.shaping.language.search.roles import analysis_prompt, reviewed
 from cairn.shaping.language.search.trajectories import compact, read_analysis
 from cairn.shaping.language.search.workshop import best_of
@@ -40,11 +42,10 @@ DOOR, LAVA = "cairn/MiniGrid-DoorKey-5x5-v0", "cairn/MiniGrid-LavaCrossingS9N1-v
 TASK = "fetch the key, open the door with it, and go to the green goal"
 PPO = {"n_steps": 64, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
 FAST = {name: value for name, value in SETTINGS.items() if name != "num_envs"}
-PARTS = ("eureka", "faults", "causes", "lava", "models")
+PARTS = ("eureka", "feedback", "faults", "causes", "lava", "models")
 FACTS = {DOOR: {"facts": ("doors",)}}
 MODELS = (
     ("L1", "above the hand reward on 83 % of 12 tasks"),
-    ("L2", "six Hopper and Ant behaviours over 94 %; Fetch near the expert; each feedback round helps"),
     ("L3", "a model's critic and analyser on Crafter"),
 )
 
@@ -91,6 +92,42 @@ def reflection(cells: Cells, args: argparse.Namespace) -> None:
         trainings = sum(int(r["trainings"]) for r in rows) / len(rows)
         lines.append(f"| {who} | {how} | {iqm(last):.2f} | {low:.2f} to {high:.2f} | {trainings:.1f} |")
     print("\n".join(lines))
+
+
+def feedback(cells: Cells, args: argparse.Namespace) -> None:
+    """Rows: designer, seed, round -> score of the round's agent, and of the best until then.
+
+    A search that has nothing left to ask for ends, and its last agent stands for the rounds that it does not need.
+    """
+    for seed in range(args.seeds):
+        for designer in ("told", "blind"):
+            if cells.done({"designer": designer, "seed": seed, "round": args.rounds}):
+                continue
+            shop = workshop(DOOR, TASK, args.steps, seed, gate=0.0)
+            found = text2reward(shop, scripted.Designer(seed, blind=designer == "blind"), args.rounds, seed=seed)
+            trained, score = {int(c.name[1 : c.name.index("a")]): c for c in found.candidates if c.trial}, 0.0
+            for r in range(1, args.rounds + 1):
+                score = trained[r].score if r in trained and trained[r].outcome == "trained" else score
+                best = max([0.0, *(c.score for k, c in trained.items() if k <= r)])
+                row = {"designer": designer, "seed": seed, "round": r}
+                if not cells.done(row):
+                    cells.add({**row, "trained": int(r in trained), "score": f"{score:.3f}", "best": f"{best:.3f}"})
+            print(f"  {designer}, seed {seed}: {[c.score for c in trained.values()]}", flush=True)
+    print(feedback_table(cells.rows(), args.rounds))
+
+
+def feedback_table(rows: Sequence[dict[str, str]], rounds: int) -> str:
+    """A line for each designer, a column for each round: IQM over seeds of its agent's score, with the interval."""
+    heads = "".join(f" round {r} |" for r in range(1, rounds + 1))
+    lines = [f"| designer | seeds |{heads}", "|---|---:|" + "---:|" * rounds]
+    for who in dict.fromkeys(row["designer"] for row in rows):
+        shown = []
+        for r in range(1, rounds + 1):
+            scores = [float(row["score"]) for row in rows if (row["designer"], row["round"]) == (who, str(r))]
+            low, high = interval(scores)
+            shown.append(f"{iqm(scores):.2f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {who} | {len(scores)} | {' | '.join(shown)} |")
+    return "\n".join(lines)
 
 
 def faulty() -> list[tuple[str, str]]:
@@ -260,9 +297,10 @@ def _analyser(args: argparse.Namespace) -> Any:
     return scripted.Analyser() if args.server is None else _client(args, "analyser")
 
 
-KEYS = {"eureka": ("designer", "gate", "seed"), "faults": ("number",), "causes": ("cause", "episode"),
+KEYS = {"eureka": ("designer", "gate", "seed"), "feedback": ("designer", "seed", "round"),
+        "faults": ("number",), "causes": ("cause", "episode"),
         "lava": ("seed", "round"), "models": ("row",)}  # fmt: skip
-RUN = {"eureka": reflection, "faults": faults, "causes": causes, "lava": lava, "models": models}
+RUN = {"eureka": reflection, "feedback": feedback, "faults": faults, "causes": causes, "lava": lava, "models": models}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """The table of lava by rounds: what trained nobody is left out of its means, the best until then is not."""
 
-from cairn.benchmarks.design_search import lava_table, lived
+from cairn.benchmarks.design_search import feedback_table, lava_table, lived
 from cairn.shaping.language.search import Trial
 
 
@@ -20,3 +20,10 @@ def test_rounds_that_trained_nobody_leave_the_best_as_it_was() -> None:
 
 def test_without_a_trial_there_is_nothing_to_tell() -> None:
     assert lived(None) == lived(Trial(0.5)) == {"deaths": "", "success": "", "steps": 0}
+
+
+def test_rounds_of_feedback_by_designer() -> None:
+    scores = {"told": ("0.0", "1.0"), "blind": ("0.0", "0.2")}
+    rows = [{"designer": who, "round": str(r + 1), "score": s} for who in scores for r, s in enumerate(scores[who])]
+    lines = feedback_table(rows * 2, 2).splitlines()[2:]
+    assert lines[0] == "| told | 2 | 0.00 (0.00 to 0.00) | 1.00 (1.00 to 1.00) |" and "0.20" in lines[1]

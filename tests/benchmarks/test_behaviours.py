@@ -1,0 +1,123 @@
+"""The behaviours' predicates on states made by hand, and the whole command against a server on this machine."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves
+from cairn.benchmarks.standin import Standin
+from cairn.shaping import Stretch
+from cairn.shaping.language import Answer, Question
+from cairn.shaping.language.search import Candidate, Trial
+
+
+def lived(qpos: Tensor, feet: Tensor, ended: bool = False) -> Stretch:
+    """An episode through states ``[L + 1]``."""
+    over = torch.zeros(len(qpos) - 1, dtype=torch.bool)
+    over[-1] = ended
+    return Stretch.make(
+        obs=qpos[:-1], next_obs=qpos[1:], reward=torch.zeros(len(over)), terminated=over, t=torch.arange(len(over)),
+        facts={"qpos": qpos[:-1], "feet": feet[:-1]}, next_facts={"qpos": qpos[1:], "feet": feet[1:]},
+    )  # fmt: skip
+
+
+def hopper(turned: float, height: float = 1.25, foot: bool = True, x: float = 0.0) -> Stretch:
+    course = torch.linspace(0, 1, 101)
+    qpos = torch.stack([x * course, torch.full((101,), height), turned * course, *[0 * course] * 3], 1)
+    return lived(qpos, torch.full((101, 1), foot))
+
+
+def test_a_flip_is_a_whole_turn_and_a_landing() -> None:
+    assert flip(hopper(math.tau), 1.0) and flip(hopper(-math.tau), -1.0)
+    assert not flip(hopper(math.tau), -1.0) and not flip(hopper(-math.tau), 1.0)
+    assert not flip(hopper(math.pi), 1.0) and not flip(hopper(0.0), 1.0)
+    assert not flip(hopper(math.tau, height=0.2), 1.0) and not flip(hopper(math.tau, foot=False), 1.0)
+
+
+def test_forward_is_far_enough_and_on_its_feet() -> None:
+    assert forward(hopper(0.0, x=4.5), 4.0) and not forward(hopper(0.0, x=3.5), 4.0)
+    assert not forward(hopper(0.0, x=-4.5), 4.0)
+    fallen = hopper(0.0, x=4.5)
+    fallen.terminated[-1] = True
+    assert not forward(fallen, 4.0)
+
+
+def ant(steps: int, height: float, hip: Tensor | float = 0.0, aloft: bool = False) -> Stretch:
+    qpos = torch.zeros(steps + 1, 15)
+    qpos[:, 2], qpos[:, 7] = height, hip
+    feet = torch.ones(steps + 1, 4, dtype=torch.bool)
+    feet[:, 0] = not aloft
+    return lived(qpos, feet)
+
+
+def test_a_leg_is_waved_in_the_air() -> None:
+    swing = 0.4 * torch.sin(torch.arange(301) / 10)
+    assert waves(ant(300, 0.6, swing, aloft=True))
+    assert not waves(ant(300, 0.6, swing)) and not waves(ant(300, 0.6, 0.4, aloft=True))
+    assert not waves(ant(300, 0.2, swing, aloft=True)) and not waves(ant(100, 0.6, swing[:101], aloft=True))
+
+
+def test_lying_is_low_and_still() -> None:
+    assert lies(ant(60, 0.28)) and not lies(ant(60, 0.6)) and not lies(ant(20, 0.28))
+    rolling = ant(60, 0.28)
+    rolling.next_facts["qpos"][-1, 0] = 0.5
+    assert not lies(rolling)
+
+
+def test_feedback_ends_where_the_goal_is_reached() -> None:
+    assert "40% of fresh episodes" in feedback(Candidate("a", trial=Trial(0.4)))
+    assert feedback(Candidate("a", trial=Trial(0.95))) == ""
+
+
+PROGRAM = """Pay for metres.
+
+```python
+def reward(qpos, next_qpos):
+    ahead = {} * (next_qpos[:, 0] - qpos[:, 0])
+    return ahead, {{"ahead": ahead}}
+```
+"""
+
+
+class Writer:
+    """A model that writes one program after the other."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def ask(self, question: Question) -> Answer:
+        self.prompts.append(question.messages[-1]["content"])
+        text = PROGRAM.format(float(len(self.prompts)))
+        return Answer((text,), "ok", (text,), ("ok",), ("text",))
+
+
+def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("httpx")
+    writer = Writer()
+    small: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
+    with Standin(writer) as server:
+        told = ["--server", server.url, "--model", "standin", "--key-env", "", "--out", str(tmp_path)]
+        main([*small, *told, "--only", "hopper-forward"])
+        main([*small, *told, "--only", "hopper-forward"])  # it is there
+    first, second = writer.prompts
+    # The typed world with what it means, the sentence, and no reward of the environment's own.
+    assert "Task: hop forward without falling" in first and "next_qpos: float32[B, 6]" in first
+    assert "pitch of the torso" in first and "feet: bool[B, 1]" in first and "task_reward" not in first
+    assert "ahead = 1.0 *" in second and "0% of fresh episodes" in second
+    with (tmp_path / "behaviours.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["rounds"] == "0.00 0.00" and row["passed"] == "no" and row["expert"] == ""
+    assert (tmp_path / "hopper-forward" / "report.html").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert "| hopper-forward | hop forward without falling | 0.00 0.00 | 0.00 | no |  |" in lines
+
+
+def test_without_a_server_every_cell_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert said.count("| not run here |") == len(BEHAVIOURS) == 7
