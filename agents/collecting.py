@@ -7,6 +7,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from torch import Tensor
 
+from ..envs.native import sharing
 from ..envs.spaces import tree_map
 from ..shaping.seats import RolloutSeat
 from ..shaping.term import Channel
@@ -160,8 +161,9 @@ class Collecting(BatchAlgorithm):
             x = rollout.stretch(policy.executed(rollout.action))
             if self.whole_episodes:
                 self._rows_used = self.seat.whole(x)
-            reward, logs = self.seat(x, self.num_timesteps)
-            logs = {**logs, **self.seat.update(self.num_timesteps)}
+            with sharing(self._workers.threads):
+                reward, logs = self.seat(x, self.num_timesteps, lent=True)
+                logs = {**logs, **self.seat.update(self.num_timesteps)}
             for name, number in fetch(logs).items():
                 self.logger.record_mean(name, number)
         if whole:

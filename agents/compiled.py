@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ..envs.native import Native, Shared
+from ..envs.native import PRODUCT, Native, Shared
 from ..envs.spaces import tree_map
 from . import fused
 from .categories import ADDED, SHOWN, distinct
@@ -298,42 +298,6 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int, dim:
     )
 
 
-# c[m, n] (+)= sum over k of a[m * am + k * ak] * b[k, n]: 4 rows by some registers of columns at a time.
-_PRODUCT = """
-const int TILE = 64;
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-struct Narrow { enum { value = 1 }; };
-#ifdef __AVX512F__
-struct Wide { enum { value = 4 }; };
-#else
-typedef Narrow Wide;
-#endif
-auto product = [](auto columns_at_once, const float* a, int am, int ak, const float* b, float* c, int rows, int inner,
-                  int columns, bool add) __attribute__((always_inline)) {
-    _Pragma("clang fp contract(fast)")
-    constexpr int COLS = decltype(columns_at_once)::value;
-    for (int n = 0; n < columns; n += 16 * COLS)
-        for (int m = 0; m < rows; m += 4) {
-            vec s[4][COLS];
-            for (int r = 0; r < 4; ++r)
-                for (int q = 0; q < COLS; ++q)
-                    s[r][q] = add ? *(const vec*)(c + (m + r) * columns + n + 16 * q) : vec{};
-            for (int k = 0; k < inner; ++k) {
-                vec w[COLS];
-                for (int q = 0; q < COLS; ++q)
-                    w[q] = *(const vec*)(b + k * columns + n + 16 * q);
-                for (int r = 0; r < 4; ++r) {
-                    const float x = a[(m + r) * am + k * ak];
-                    for (int q = 0; q < COLS; ++q)
-                        s[r][q] += x * w[q];
-                }
-            }
-            for (int r = 0; r < 4; ++r)
-                for (int q = 0; q < COLS; ++q)
-                    *(vec*)(c + (m + r) * columns + n + 16 * q) = s[r][q];
-        }
-};
-"""
 # A tile's rows from what is seen to the outputs; rows beyond the last one are zero.
 FORWARD = """
 alignas(64) float first[TILE * WIDTH], second[TILE * HIDDEN], out[TILE * OUT];
@@ -363,7 +327,7 @@ auto forward = [&](const long long* rows, long long begin, int filled) {
             out[r * OUT + o] += across_bias[o];
 };
 """
-FORWARD = _PRODUCT + SHOWN + ADDED + FORWARD
+FORWARD = PRODUCT + SHOWN + ADDED + FORWARD
 # The features of a text of so many words, and what they add to the sum.
 READ = """
 auto read = [&](const long long* said, float* features, float* adds) {

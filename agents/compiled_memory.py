@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..envs.native import Native
+from ..envs.native import PRODUCT, Native
 from . import fused
 from .categories import ADDED, SHOWN
-from .compiled import _BLOCK, _PRODUCT, Compiled, Seen, _sums
+from .compiled import _BLOCK, Compiled, Seen, _sums
 from .memory import MemoryPolicy
 from .workers import cut
 
@@ -201,7 +201,7 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, memory: int, outpu
         **{f"by_{name}": "float*" for name in gradients}, "sums": "double*", "work": "float*", "used": "int*",
         **dict.fromkeys(("size", "count", "steps", "actions", "channels"), "long long"),
     }  # fmt: skip
-    shared = "\n" + constants + _PRODUCT + SHOWN + ADDED + _FEATURES + _REMEMBER
+    shared = "\n" + constants + PRODUCT + SHOWN + ADDED + _FEATURES + _REMEMBER
     return (
         Native("memory acting", {**seen, **weights, **act}, shared + fused.DRAW + _ACT),
         Native("memory learning", {**seen, **weights, **learn}, shared + fused.JUDGE + _DESCENT + _LEARN),

@@ -203,7 +203,8 @@ class PPO(Updating):
                 gives=frozenset({"log_prob", "value"}),
                 ask=Ask(self),
             )
-            self.seat = RolloutSeat(self.reward, world)
+            with one_thread():  # as the policy
+                self.seat = RolloutSeat(self.reward, world)
         device = self.device
         gammas = [self.gamma if channel.gamma is None else channel.gamma for channel in self.channels]
         self._gamma = torch.tensor(gammas, device=device)

@@ -7,10 +7,12 @@ devices the callers stay with torch.
 import ctypes
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 # mypy: disable-error-code="untyped-decorator"
@@ -125,3 +127,109 @@ class Shared:
     def __call__(self) -> None:
         """Run it on all parts."""
         self._run()
+
+
+PIECES = 16  # that the rows of a spread loop are cut into at most
+_sharing = threading.local()
+
+
+@contextmanager
+def sharing(threads: int) -> Iterator[None]:
+    """Let spread loops run on so many threads for a while, however many torch has."""
+    before = getattr(_sharing, "threads", None)
+    _sharing.threads = threads
+    try:
+        yield
+    finally:
+        _sharing.threads = before
+
+
+class Spread:
+    """A loop over rows, as many as there are this time, which threads share.
+
+    There are as many threads as :func:`sharing` says, or as torch has. Rows are cut into pieces by their number alone,
+    so that what comes out does not depend on how many threads there are.
+
+    Args:
+        name: As of a :class:`Native`.
+        arguments: The same; ``from``, ``count`` and ``piece``, the first row of a piece, how many there are and its
+            number, come after them.
+        body: The same.
+        least: Rows of a piece.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, str], body: str, least: int = 64) -> None:
+        whole = {**arguments, "from": "long long", "count": "long long", "piece": "long long"}
+        self.loop = Native(name, whole, "\nif (count == 0)\n    return;\n" + body)
+        self.least = least
+        self._local = threading.local()
+
+    def __deepcopy__(self, memo: object) -> "Spread":
+        """Itself, as of a :class:`Native`."""
+        return self
+
+    def __call__(self, rows: int, *values: "Tensor | int | None") -> None:
+        """Run it on so many rows of contiguous tensors (None for no address), and on whole numbers."""
+        count = self.pieces(rows)
+        if count == 1:
+            self.loop(*values, 0, rows, 0)
+            return
+        numbers = [value if isinstance(value, int) else 0 if value is None else value.data_ptr() for value in values]
+        places, run = self._program(getattr(_sharing, "threads", None) or torch.get_num_threads())
+        for k, place in enumerate(places):
+            low, high = (rows * k // count, rows * (k + 1) // count) if k < count else (0, 0)
+            place[:] = [*numbers, low, high - low, k]
+        run()
+
+    def pieces(self, rows: int) -> int:
+        """How many pieces so many rows are cut into."""
+        return max(min(rows // self.least, PIECES), 1)
+
+    def _program(self, threads: int) -> tuple[list[Any], Callable[[], None]]:
+        """This thread's memory for the arguments of each piece, and what runs all of them."""
+        from .grid import team
+
+        programs: dict[int, tuple[list[Any], Callable[[], None]]] = self._local.__dict__.setdefault("programs", {})
+        if threads not in programs:
+            recorded = [self.loop.record() for _ in range(PIECES)]
+            run = team.Program([[launch] for _, launch in recorded], min(threads, PIECES))
+            programs[threads] = [places for places, _ in recorded], run
+        return programs[threads]
+
+
+# c[m, n] (+)= sum over k of a[m * am + k * ak] * b[k, n]: 4 rows by some registers of columns at a time.
+PRODUCT = """
+const int TILE = 64;
+typedef float vec __attribute__((vector_size(64), aligned(4)));
+struct Narrow { enum { value = 1 }; };
+#ifdef __AVX512F__
+struct Wide { enum { value = 4 }; };
+#else
+typedef Narrow Wide;
+#endif
+auto product = [](auto columns_at_once, const float* a, int am, int ak, const float* b, float* c, int rows, int inner,
+                  int columns, bool add) __attribute__((always_inline)) {
+    _Pragma("clang fp contract(fast)")
+    constexpr int COLS = decltype(columns_at_once)::value;
+    for (int n = 0; n < columns; n += 16 * COLS)
+        for (int m = 0; m < rows; m += 4) {
+            vec s[4][COLS];
+            for (int r = 0; r < 4; ++r)
+                for (int q = 0; q < COLS; ++q)
+                    s[r][q] = add ? *(const vec*)(c + (m + r) * columns + n + 16 * q) : vec{};
+            for (int k = 0; k < inner; ++k) {
+                vec w[COLS];
+                for (int q = 0; q < COLS; ++q)
+                    w[q] = *(const vec*)(b + k * columns + n + 16 * q);
+                for (int r = 0; r < 4; ++r) {
+                    const float x = a[(m + r) * am + k * ak];
+                    for (int q = 0; q < COLS; ++q)
+                        s[r][q] += x * w[q];
+                }
+            }
+            for (int r = 0; r < 4; ++r)
+                for (int q = 0; q < COLS; ++q)
+                    *(vec*)(c + (m + r) * columns + n + 16 * q) = s[r][q];
+        }
+};
+"""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import fast
 from .adam import Adam
 from .dynamics import action_sizes, encode_actions
 from .learned import Learned, positive, rows_of, two_ends
@@ -29,7 +30,13 @@ class Ensemble(nn.Module):
         self.last_bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """All members' answers."""
+        """All members' answers; compiled where nothing is learned from them."""
+        if fast.asks(len(x), x.device, *self.first.shape[1:], self.last.shape[2]):
+            x, members = x.contiguous(), zip(self.first, self.first_bias, self.last, self.last_bias)
+            return torch.stack([
+                fast.network(None, None, x, first.t(), bias[0], [(last.t(), more[0])])
+                for first, bias, last, more in members
+            ])  # fmt: skip
         hidden = F.relu(torch.baddbmm(self.first_bias, x.expand(len(self.first), *x.shape), self.first))
         return torch.baddbmm(self.last_bias, hidden, self.last)
 
@@ -108,7 +115,8 @@ class Disagreement(Learned):
         assert self.ensemble is not None and self.optimiser is not None
         flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
         ends = self.whitening.looked_at(flat.obs), self.whitening.looked_at(flat.next_obs)
-        self.whitening.learn(rows_of(ends[1], rows))
+        if self.whitening.learns:
+            self.whitening.learn(rows_of(ends[1], rows))
         generator = torch.Generator().manual_seed(self.seed ^ self.updates)
         losses = []
         for batch in some_batches(rows, self.share, self.seed, self.updates):

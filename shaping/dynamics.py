@@ -45,22 +45,24 @@ class Dynamics:
         learning_rate: float = 3e-4,
         beta: float = 0.0,
     ) -> None:
-        self.actions, self.beta, self.seed = world.action_space, beta, world.seed
+        self.actions, self.beta, self.seed, self.features = world.action_space, beta, world.seed, features
         self.whitening = Whitening(world.observation_space, world.device)
         generator = torch.Generator().manual_seed(world.seed)
         wide = sum(action_sizes(world.action_space))
         self.embed: nn.Module = encoder(self.whitening.parts, hidden, features, generator).to(world.device)
         self.inverse: nn.Module = mlp([2 * features, hidden, wide], generator).to(world.device)
         self.forecast: nn.Module | None = None
+        self.inverse.once = True
         modules = [self.embed, self.inverse]
         if beta:
             self.forecast = mlp([features + wide, hidden, features], generator).to(world.device)
+            self.forecast.once = True
             modules.append(self.forecast)
         self.optimiser = Adam([p for m in modules for p in m.parameters()], learning_rate, fused=True)
 
-    def phi(self, obs: Tree) -> Tensor:
-        """Features of a batch ``[B, ...]``: float32 ``[B, features]``; repeats are computed once."""
-        return self.whitening.of_distinct(self.embed, obs)
+    def phi(self, *obs: Tree) -> Tensor:
+        """Features of batches ``[B, ...]``, one below the other: ``[B, features]``; repeats are computed once."""
+        return self.whitening.of_distinct(self.embed, *obs)
 
     def looked_at(self, x: Stretch) -> tuple[Tree, Tree]:
         """The observations of a stretch without what is not looked at."""
@@ -68,8 +70,28 @@ class Dynamics:
 
     def ends(self, x: Stretch) -> tuple[Tensor, Tensor]:
         """Features before and after each flat row, ``[B, features]`` each."""
-        before, after = self.phi(two_ends(*self.looked_at(x))).chunk(2)
+        before, after = self.phi(x.obs, x.next_obs).chunk(2)
         return before, after
+
+    def along(self, x: Stretch) -> Tensor:
+        """Features of a stretch ``[T, N]`` for a stream: ``[2, T, N, features]``.
+
+        First those of the states that an episode begins with, then those after each step; 0 where there is none.
+        """
+        flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
+        first = (x.start & x.valid).flatten().nonzero()[:, 0]
+        if not len(rows):
+            return torch.zeros(2, *x.rows, self.features, device=x.device)
+        before, after = self.looked_at(flat)
+        whole = len(rows) == x.valid.numel()
+        seen = self.phi(*[rows_of(before, first)] * bool(len(first)), after if whole else rows_of(after, rows))
+        out = torch.zeros(2, x.valid.numel(), seen.shape[1], device=x.device)
+        out[0, first] = seen[: len(first)]
+        if whole:
+            out[1] = seen[len(first) :]
+        else:
+            out[1, rows] = seen[len(first) :]
+        return out.reshape(2, *x.rows, -1)
 
     def error(self, before: Tensor, after: Tensor, action: Any) -> Tensor:
         """``1/2 ||phi_hat(s') - phi(s')||^2`` of each row, ``[B]``."""

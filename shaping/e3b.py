@@ -4,12 +4,13 @@ Henaff, Raileanu, Jiang and Rocktaeschel, "Exploration via elliptical episodic b
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..envs.spaces import tree_map
+from ..envs.native import Spread
 from .dynamics import Dynamics
 from .networks import Moments
 from .stretch import Stretch
@@ -78,15 +79,21 @@ class E3B(Stream):
     def scan(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row of the next ``[T, N]``. A loop over time: each state changes the ellipse."""
         assert self.dynamics is not None
-        begins = x.start & x.valid
-        flat, rows, first = x.flat(), x.valid.flatten().nonzero()[:, 0], begins.flatten().nonzero()[:, 0]
-        features = torch.zeros(2, x.valid.numel(), self.features, device=x.device)
-        if len(rows):
-            before, after = self.dynamics.looked_at(flat)
-            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), before, after))
-            features[0, first], features[1, rows] = seen[: len(first)], seen[len(first) :]
-        before, after = features.reshape(2, *x.rows, self.features)
-        fresh = torch.eye(self.features, device=x.device) / self.ridge
+        begins, features = x.start & x.valid, self.dynamics.along(x)
+        value = self._walk(begins, features) if x.device.type == "cpu" else self._walk_torch(begins, features)
+        return value / self.unit() if self.normalised else value
+
+    def _walk(self, begins: Tensor, features: Tensor) -> Tensor:
+        """The plain bonus ``[T, N]`` along features ``[2, T, N, d]``, on a CPU; the ellipses go along."""
+        (steps, lanes), paid = begins.shape, torch.empty(begins.shape)
+        ridge = torch.tensor([1 / self.ridge])
+        _walker(self.features)(lanes, self.ellipse, features, begins.contiguous(), ridge, paid, steps, lanes)
+        return paid
+
+    def _walk_torch(self, begins: Tensor, features: Tensor) -> Tensor:
+        """The same on other devices."""
+        before, after = features
+        fresh = torch.eye(self.features, device=begins.device) / self.ridge
         ellipse, paid = self.ellipse.clone(), []
         for t, some in enumerate(begins.any(1).tolist()):
             if some:
@@ -94,8 +101,7 @@ class E3B(Stream):
                 _widen(ellipse, before[t])
             paid.append(_widen(ellipse, after[t]))  # rows that are not valid have features of 0, which change nothing
         self.ellipse = ellipse
-        value = torch.stack(paid)
-        return value / self.unit() if self.normalised else value
+        return torch.stack(paid)
 
     def unit(self) -> Tensor:
         """The running root mean square; 1 before there is one."""
@@ -134,3 +140,48 @@ def _widen(ellipse: Tensor, features: Tensor) -> Tensor:
     bonus = (reach * features).sum(1)
     ellipse.baddbmm_(reach[:, :, None], (reach / (1 + bonus[:, None]))[:, None], alpha=-1)
     return bonus
+
+
+@cache
+def _walker(features: int) -> Spread:
+    """The walk on a CPU, lane by lane: an ellipse stays in the cache."""
+    arguments = {
+        "ellipse": "float*", "features": "const float*", "begins": "const bool*", "ridge": "const float*",
+        "paid": "float*", "steps": "long long", "lanes": "long long",
+    }  # fmt: skip
+    return Spread("elliptical bonus", arguments, f"\nconst int WIDTH = {features};\n" + _WALK, 16)
+
+
+_WALK = """
+auto widen = [](float* c, const float* f) {
+    _Pragma("clang fp reassociate(on) contract(fast)")
+    float reach[WIDTH], over[WIDTH];
+    for (int i = 0; i < WIDTH; ++i)
+        reach[i] = 0.0f;
+    for (int j = 0; j < WIDTH; ++j)  // a column is a row: the matrix is symmetric
+        for (int i = 0; i < WIDTH; ++i)
+            reach[i] += f[j] * c[j * WIDTH + i];
+    float bonus = 0.0f;
+    for (int i = 0; i < WIDTH; ++i)
+        bonus += reach[i] * f[i];
+    for (int i = 0; i < WIDTH; ++i)
+        over[i] = reach[i] / (1.0f + bonus);
+    for (int j = 0; j < WIDTH; ++j)
+        for (int i = 0; i < WIDTH; ++i)
+            c[j * WIDTH + i] -= reach[j] * over[i];
+    return bonus;
+};
+for (long long lane = from; lane < from + count; ++lane) {
+    float* c = ellipse + lane * WIDTH * WIDTH;
+    for (long long t = 0; t < steps; ++t) {
+        if (begins[t * lanes + lane]) {
+            for (int j = 0; j < WIDTH; ++j)
+                for (int i = 0; i < WIDTH; ++i)
+                    c[j * WIDTH + i] = i == j ? ridge[0] : 0.0f;
+            widen(c, features + (t * lanes + lane) * WIDTH);
+        }
+        // Rows that are not valid have features of 0, which change nothing.
+        paid[t * lanes + lane] = widen(c, features + ((steps + t) * lanes + lane) * WIDTH);
+    }
+}
+"""

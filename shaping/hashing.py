@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import fast
+
 _BLOCK = 1 << 15  # words
 _FIRST, _SECOND, _STEP = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0x9E3779B97F4A7C15
 
@@ -51,12 +53,22 @@ def words_of(leaf: Tensor) -> Tensor:
     return leaf.view(torch.int64)
 
 
+def _bytes_of(leaf: Tensor) -> Tensor:
+    """The rows of a leaf as the compiled loop reads them, ``[B, n]``: words as of ``words_of``, the last one padded."""
+    leaf = leaf.detach().reshape(len(leaf), prod(leaf.shape[1:]))
+    return (leaf + 0.0 if leaf.is_floating_point() else leaf).contiguous()
+
+
 def hash_rows(leaves: Sequence[Tensor]) -> Tensor:
     """Hash the rows of leaves ``[B, ...]`` together: int64 ``[B]``.
 
     Multilinear over 64-bit words (Lemire and Kaser 2014), their high halves first folded into the low ones, since
     a difference in the high bits alone would stay there.
     """
+    if leaves and fast.fits(len(leaves[0]), leaves[0].device):
+        flat = [_bytes_of(leaf) for leaf in leaves]
+        sizes = [-(-leaf.shape[1] * leaf.element_size() // 8) for leaf in flat]
+        return fast.hash_rows(flat, [_factors(n, salt, leaf.device) for salt, (n, leaf) in enumerate(zip(sizes, flat))])
     total = torch.zeros(len(leaves[0]), dtype=torch.int64, device=leaves[0].device)
     for salt, leaf in enumerate(leaves):
         words = words_of(leaf)

@@ -100,21 +100,49 @@ def valid_rows(x: Stretch) -> Stretch:
     return flat if bool(x.valid.all()) else flat[flat.valid]
 
 
-def states_of(x: Stretch, whitening: Whitening | None = None) -> Tree:
-    """All observations of a stretch once: those after each step, and the first of each episode.
+class States:
+    """All observations of a stretch once: those after each step, and the first of each episode, in this order.
 
-    Where a ``whitening`` is given, only what it looks at.
+    Args:
+        x: The stretch.
+        whitening: Only what it looks at; None for everything.
     """
-    lead = len(x.rows)
-    before, after = (tree if whitening is None else whitening.looked_at(tree) for tree in (x.obs, x.next_obs))
-    valid, first = x.valid.flatten(), (x.valid & x.start).flatten()
 
-    def both(before: Tensor, after: Tensor) -> Tensor:
-        before, after = (v.reshape(-1, *v.shape[lead:]) for v in (before, after))
-        return torch.cat([after[valid], before[first]])
+    def __init__(self, x: Stretch, whitening: Whitening | None = None) -> None:
+        flat = x.flat()
+        looked = [tree if whitening is None else whitening.looked_at(tree) for tree in (flat.obs, flat.next_obs)]
+        self.before, self.after = looked
+        self.whole = bool(x.valid.all())
+        self.valid, self.first = flat.valid.nonzero()[:, 0], (flat.valid & flat.start).nonzero()[:, 0]
 
-    tree: Tree = tree_map(both, before, after)
-    return tree
+    def __len__(self) -> int:
+        return len(self.valid) + len(self.first)
+
+    def __getitem__(self, rows: Tensor) -> Tree:
+        """Some of them, ``[B, ...]``: most need not be copied about."""
+        count = len(self.valid)
+        later = rows >= count
+        after = self.valid[rows.clamp(max=count - 1)]
+        before = self.first[rows[later] - count]
+
+        def both(first: Tensor, then: Tensor) -> Tensor:
+            out = then.index_select(0, after)
+            if len(before):
+                out[later] = first.index_select(0, before)
+            return out
+
+        tree: Tree = tree_map(both, self.before, self.after)
+        return tree
+
+    def all(self) -> Tree:
+        """All of them in one batch ``[B, ...]``."""
+        tree: Tree = tree_map(lambda *leaves: torch.cat(leaves), *self.batches())
+        return tree
+
+    def batches(self) -> list[Tree]:
+        """All of them in one batch or two, ``[B, ...]``."""
+        after = self.after if self.whole else rows_of(self.after, self.valid)
+        return [after, rows_of(self.before, self.first)] if len(self.first) else [after]
 
 
 def two_ends(obs: Tree, next_obs: Tree, rows: Tensor | None = None) -> Tree:

@@ -4,7 +4,7 @@ Weights are drawn from a generator of the term's own seed: the same seed gives t
 random stream is left as it is. Text is dropped: within an episode it tells no states apart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any, TypeAlias
 
@@ -14,7 +14,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..envs.spaces import Pixels, Symbols, Tree, flat_size, flatten, kind, tree_map
+from ..envs.spaces import Pixels, Symbols, Tree, flat_size, flatten, kind, tree_leaves, tree_map
+from . import fast
 from .hashing import hash_rows
 from .term import node_seed
 
@@ -34,12 +35,34 @@ def linear(inputs: int, outputs: int, generator: torch.Generator, gain: float = 
     return layer
 
 
-def mlp(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
+class Layers(nn.Sequential):
+    """Linear layers with ReLU between them, ``[B, inputs]`` to ``[B, outputs]``."""
+
+    once = False
+    """Nobody takes a gradient of its gradient: compiled where it is learned from, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch, compiled where that may be."""
+        (weight, bias), *others = self.weights
+        widths = [x.shape[-1], *(len(more) for _, more in self.weights)]
+        if x.dim() == 2 and x.dtype == torch.float32 and fast.asks(len(x), x.device, *widths, once=self.once):
+            return fast.network(None, None, x.contiguous(), weight, bias, others)
+        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return out
+
+    @property
+    def weights(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights ``[outputs, inputs]`` and biases of each layer."""
+        layers = [layer for layer in self if isinstance(layer, nn.Linear)]
+        return [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+
+
+def mlp(sizes: list[int], generator: torch.Generator) -> Layers:
     """Linear layers of these sizes with ReLU between them, and none after the last."""
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes[:-1], sizes[1:]):
         layers += [linear(inputs, outputs, generator), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return Layers(*layers[:-1])
 
 
 def some_batches(rows: Tensor, share: float, seed: int, update: int) -> tuple[Tensor, ...]:
@@ -54,22 +77,45 @@ def some_batches(rows: Tensor, share: float, seed: int, update: int) -> tuple[Te
 
 def encoder(
     parts: dict[Path, gym.Space[Any]], hidden: int, features: int, generator: torch.Generator, layers: int = 1
-) -> nn.Sequential:
+) -> "Network":
     """Any observation as ``[B, features]``: an ``Encoder`` of width ``hidden``, then ``layers`` linear layers."""
     wide = [hidden] * layers + [features]
-    return nn.Sequential(Encoder(parts, hidden, generator), mlp(wide, generator))
+    return Network(Encoder(parts, hidden, generator), mlp(wide, generator))
 
 
 def distinct(leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Which rows of ``leaves [B, ...]`` differ: the index of one row of each kind ``[U]``, and each row's kind ``[B]``.
 
-    In a grid world most rows of a rollout are repeats, and a network need not see them twice.
+    The rows rise. In a grid world most rows of a rollout are repeats, and a network need not see them twice.
     """
-    hashes = hash_rows(leaves)
+    return first_of(hash_rows(leaves))
+
+
+def first_of(hashes: Tensor) -> tuple[Tensor, Tensor]:
+    """``distinct`` of rows with these hashes ``[B]``."""
+    if fast.fits(len(hashes), hashes.device):
+        return fast.distinct(hashes)
     kinds, of = torch.unique(hashes, return_inverse=True)
     rows = torch.arange(len(hashes), device=hashes.device)
     first = rows.new_full((len(kinds),), len(hashes)).scatter_reduce(0, of, rows, "amin")
-    return first, of
+    first, order = first.sort()
+    return first, torch.empty_like(order).scatter_(0, order, rows[: len(kinds)])[of]
+
+
+def distinct_rows(*batches: Any) -> tuple[Any, Tensor]:
+    """One row of each kind in batches (trees ``[B, ...]``) that stand one above the other, and each row's kind."""
+    first, of = first_of(torch.cat([hash_rows(tree_leaves(batch)) for batch in batches]))
+    edges = [0]
+    for batch in batches:
+        edges.append(edges[-1] + len(tree_leaves(batch)[0]))
+    cuts = torch.searchsorted(first, torch.tensor(edges, device=first.device)).tolist()  # they rise
+    rows = [first[low:high] - edge for edge, low, high in zip(edges, cuts, cuts[1:])]
+
+    def pick(*leaves: Tensor) -> Tensor:
+        parts = [leaf.index_select(0, some) for leaf, some in zip(leaves, rows)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    return tree_map(pick, *batches), of
 
 
 class SymbolSum(nn.Module):
@@ -79,18 +125,23 @@ class SymbolSum(nn.Module):
     """
 
     base: Tensor
+    top: Tensor
 
     def __init__(self, space: Symbols, width: int, generator: torch.Generator) -> None:
         super().__init__()
         cells, sizes = prod(space.shape[:-1]), torch.tensor(space.sizes) - 1
         begin = sizes.cumsum(0) - sizes
         self.register_buffer("base", (torch.arange(cells)[:, None] * sizes.sum() + begin).flatten(), persistent=False)
+        self.register_buffer("top", sizes.to(torch.uint8).repeat(cells), persistent=False)
         table = torch.randn(1 + cells * int(sizes.sum()), width, generator=generator) * (2 / cells) ** 0.5
         table[0] = 0  # what value 0 points to, for good
         self.table = nn.Parameter(table)
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Map uint8 ``[B, ..., C]`` to ``[B, width]``."""
+        if torch.is_grad_enabled() and self.compiles and fast.fits(len(symbols), symbols.device):
+            nothing = self.table.new_zeros(self.table.shape[1])
+            return fast.network(symbols.flatten(1), self.sums(), None, None, nothing, [])
         value = symbols.flatten(1).long()
         index = (value + self.base) * (value > 0)
         if not torch.is_grad_enabled():  # adding row 0 is cheaper than leaving it out
@@ -100,6 +151,15 @@ class SymbolSum(nn.Module):
         used = index != 0
         count = used.sum(1)
         return F.embedding_bag(index[used], self.table, count.cumsum(0) - count, mode="sum")
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it is of a size for which there are compiled loops."""
+        return len(self.base) <= fast.MOST_SYMBOLS and self.table.shape[1] <= fast.WIDEST
+
+    def sums(self, above: int = 0) -> fast.Sums:
+        """The same for compiled loops, where so many rows stand above its table."""
+        return fast.Sums((self.base + above).int(), self.top, self.table)
 
 
 class PixelStack(nn.Module):
@@ -144,6 +204,46 @@ class Encoder(nn.Module):
         for layer, leaf in zip(list(self.layers)[1:], leaves[1:]):
             out = out + layer(leaf)
         return F.relu(out)
+
+
+class Network(nn.Sequential):
+    """An ``Encoder`` and the ``Layers`` after it."""
+
+    def forward(self, leaves: list[Tensor]) -> Tensor:
+        """Map what ``Whitening`` gave; compiled where there are no pictures."""
+        body, head = self
+        assert isinstance(body, Encoder) and isinstance(head, Layers)
+        pairs = list(zip(body.layers, leaves))
+        symbols = [(layer, leaf) for layer, leaf in pairs if isinstance(layer, SymbolSum)]
+        numbers = [(layer, leaf) for layer, leaf in pairs if isinstance(layer, nn.Linear)]
+        layers = head.weights
+        widths = [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
+        widths.append(sum(layer.in_features for layer, _ in numbers))
+        shown = sum(len(layer.base) for layer, _ in symbols)
+        if len(symbols) + len(numbers) < len(pairs) or not fast.asks(
+            len(leaves[0]), leaves[0].device, *widths, symbols=shown, once=True
+        ):
+            out: Tensor = super().forward(leaves)  # type: ignore[no-untyped-call]
+            return out
+        biases: list[Tensor] = [layer.bias for layer, _ in numbers if layer.bias is not None]
+        bias = torch.stack(biases).sum(0) if biases else torch.zeros(widths[0])
+        values = joined([leaf.flatten(1) for _, leaf in symbols])
+        dense, first = joined([leaf for _, leaf in numbers]), joined([layer.weight for layer, _ in numbers])
+        above, all_sums = 0, list[fast.Sums]()
+        for layer, _ in symbols:
+            all_sums.append(layer.sums(above))
+            above += len(layer.table)
+        sums = None
+        if all_sums:
+            sums = fast.Sums(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*all_sums)))
+        return fast.network(values, sums, dense, first, bias, layers)
+
+
+def joined(columns: list[Tensor]) -> Tensor | None:
+    """Columns side by side in one piece of memory; None where there are none."""
+    if len(columns) < 2:
+        return columns[0].contiguous() if columns else None
+    return torch.cat(columns, 1)
 
 
 def _first_layer(space: gym.Space[Any], width: int, generator: torch.Generator) -> nn.Module:
@@ -274,6 +374,11 @@ class Whitening:
             inner[path[-1]] = pick(tree, path)
         return out
 
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to learn: categories stay as they are."""
+        return any(moments is not None for moments in self.moments)
+
     def learn(self, tree: Tree) -> None:
         """Merge a batch ``[B, ...]`` into the statistics."""
         for path, moments in zip(self.parts, self.moments):
@@ -282,12 +387,22 @@ class Whitening:
                 for piece in torch.split(leaf, max(NUMBERS // max(leaf[:1].numel(), 1), 1)):
                     moments.add(piece)
 
-    def of_distinct(self, f: Callable[[list[Tensor]], Tensor], tree: Tree) -> Tensor:
-        """``f`` of each row of a batch ``[B, ...]``, computed once for rows that are the same: ``[B, ...]``."""
-        tree = self.looked_at(tree)
-        first, of = self.distinct(tree)
-        pieces = [f(self(tree_map(lambda v, rows=rows: v[rows], tree))) for rows in torch.split(first, PIECE)]
-        return torch.cat(pieces)[of]
+    def of_distinct(self, f: Callable[[list[Tensor]], Tensor], *trees: Tree) -> Tensor:
+        """``f`` of each row of batches ``[B, ...]``, computed once for rows that are the same.
+
+        Returns:
+            ``[B, ...]``, those of the second batch below those of the first.
+        """
+        chosen, of = distinct_rows(*({path: pick(tree, path) for path in self.parts} for tree in trees))
+        rows = len(next(iter(chosen.values())))
+        pieces = [
+            f([self._leaf(chosen[path][k : k + PIECE], space, moments) for path, space, moments in self._kinds()])
+            for k in range(0, max(rows, 1), PIECE)
+        ]
+        return (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[of]
+
+    def _kinds(self) -> Iterator[tuple[Path, gym.Space[Any], Moments | None]]:
+        return zip(self.parts, self.parts.values(), self.moments)
 
     def distinct(self, tree: Tree) -> tuple[Tensor, Tensor]:
         """``distinct`` of what is looked at: text makes no difference."""

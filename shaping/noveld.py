@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .counts import EpisodicCount
-from .learned import Learned, two_ends
+from .learned import Learned
 from .rnd import RND
 from .stretch import Stretch
 from .term import Op, Term
@@ -56,7 +56,7 @@ class NoveltyGain(RND):
 
     def raw(self, x: Stretch) -> Tensor:
         """The gain of flat rows ``[B]``."""
-        before, after = self.novelty(two_ends(*self.looked_at(x))).sqrt().chunk(2)
+        before, after = self.novelty(x.obs, x.next_obs).sqrt().chunk(2)
         return (after - self.alpha * before).clamp(min=0)
 
     @classmethod

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..envs.native import Native
-from ..envs.spaces import tree_map
+from ..envs.native import Spread
 from .dynamics import Dynamics
 from .learned import positive
 from .networks import Moments
@@ -123,26 +122,34 @@ class PseudoCounts(Stream):
         States come two to a step: an episode's first where one begins, and the next. What is of another episode, or
         later, or too long ago, counts as infinitely far.
         """
-        (steps, lanes), room = x.rows, self.bank.shape[1]
-        begins = x.start & x.valid
-        here = torch.stack([begins, x.valid], 1).flatten(0, 1)  # [2T, N]
+        assert self.dynamics is not None
+        begins, features = x.start & x.valid, self.dynamics.along(x)
+        if x.device.type != "cpu":
+            return self._nearest_torch(begins, x.valid, features)
+        steps, lanes = x.rows
+        out = torch.empty(steps, lanes, self.k)
+        flags = begins.contiguous(), x.valid.contiguous()
+        _search(self.features)(
+            lanes, self.bank, self.size, features, *flags, out, steps, lanes, self.bank.shape[1], self.k
+        )
+        return out
+
+    def _nearest_torch(self, begins: Tensor, valid: Tensor, features: Tensor) -> Tensor:
+        """The same on other devices."""
+        steps, lanes = valid.shape
+        here = torch.stack([begins, valid], 1).flatten(0, 1)  # [2T, N]
         new = torch.stack([begins, torch.zeros_like(begins)], 1).flatten(0, 1)
-        states = self._features(x, here)  # [N, 2T, d]
+        states = features.permute(2, 1, 0, 3).reshape(lanes, 2 * steps, self.features)
         epoch, total = new.cumsum(0), here.cumsum(0)
         base = torch.where(new, total - 1, -self.size).cummax(0).values
         order = (total - 1 - base).T  # each state's number in its episode, [N, 2T]
         here, epoch = here.T, epoch.T
-        if x.device.type == "cpu":
-            out = torch.empty(lanes, steps, self.k)
-            columns = (states.contiguous(), order.contiguous(), epoch.contiguous(), here.contiguous())
-            _search(self.features)(self.bank, self.size, *columns, out, lanes, steps, room, self.k)
-        else:
-            out = self._among_all(states, order, epoch, here)
+        out = self._among_all(states, order, epoch, here)
         self._remember(states, order, here & (epoch == epoch[:, -1:]), epoch[:, -1])
-        return torch.where(x.valid[..., None], out.transpose(0, 1), torch.inf)
+        return torch.where(valid[..., None], out.transpose(0, 1), torch.inf)
 
     def _among_all(self, states: Tensor, order: Tensor, epoch: Tensor, here: Tensor) -> Tensor:
-        """The same on other devices, ``[N, T, k]``: everything is compared with everything at once."""
+        """The distances ``[N, T, k]``: everything is compared with everything at once."""
         lanes, steps, room = len(states), states.shape[1] // 2, self.bank.shape[1]
         slots = torch.arange(min(room, int(self.size.max())), device=states.device)
         latest = self.size[:, None] - 1
@@ -166,18 +173,6 @@ class PseudoCounts(Stream):
             exact = (asked[:, :, None] - few).square().sum(3)
             out[some, :, :k] = torch.where(far.isfinite(), exact, torch.inf)
         return out
-
-    def _features(self, x: Stretch, here: Tensor) -> Tensor:
-        assert self.dynamics is not None
-        flat, (steps, lanes) = x.flat(), x.rows
-        rows, first = x.valid.flatten().nonzero()[:, 0], (x.start & x.valid).flatten().nonzero()[:, 0]
-        out = torch.zeros(2, steps * lanes, self.features, device=x.device)
-        if len(rows):
-            before, after = self.dynamics.looked_at(flat)
-            seen = self.dynamics.phi(tree_map(lambda a, b: torch.cat([a[first], b[rows]]), before, after))
-            out[0, first], out[1, rows] = seen[: len(first)], seen[len(first) :]
-        both = out.reshape(2, steps, lanes, self.features)
-        return both.permute(2, 1, 0, 3).reshape(lanes, 2 * steps, self.features)
 
     def _remember(self, states: Tensor, order: Tensor, last: Tensor, epochs: Tensor) -> None:
         """Put the states of each lane's last episode into the bank, the last ones where there are too many."""
@@ -226,56 +221,118 @@ class PseudoCounts(Stream):
 
 
 @cache
-def _search(features: int) -> Native:
-    """The search on a CPU: each state beside those of its lane, one by one, the k nearest so far kept apart."""
+def _search(features: int) -> Spread:
+    """The search on a CPU, and the remembering: sixteen known states at a time beside those that ask."""
     arguments = {
-        "bank": "const float*", "size": "const long long*", "states": "const float*", "order": "const long long*",
-        "epoch": "const long long*", "here": "const bool*", "out": "float*", "lanes": "long long",
-        "steps": "long long", "room": "long long", "k": "long long",
+        "bank": "float*", "size": "long long*", "states": "const float*", "begins": "const bool*",
+        "valid": "const bool*", "out": "float*", "steps": "long long", "lanes": "long long", "room": "long long",
+        "k": "long long",
     }  # fmt: skip
-    return Native("nearest states of the episode", arguments, f"\nconst int WIDTH = {features};\n" + _SEARCH)
+    return Spread("nearest states of the episode", arguments, f"\nconst int WIDTH = {features};\n" + _SEARCH, 16)
 
 
 _SEARCH = """
+const int GROUP = 64, WIDE = 16;
+typedef float vec __attribute__((vector_size(64), aligned(4)));
+typedef int whole __attribute__((vector_size(64), aligned(4)));
 const float none = __builtin_inff();
-auto distance = [](const float* a, const float* b) __attribute__((always_inline)) {
-    _Pragma("clang fp reassociate(on) contract(fast)")
-    float sum = 0.0f;
-    for (int d = 0; d < WIDTH; ++d) {
-        const float gap = a[d] - b[d];
-        sum += gap * gap;
-    }
-    return sum;
-};
-for (long long lane = 0; lane < lanes; ++lane) {
-    const float* own = states + lane * 2 * steps * WIDTH;
-    const float* kept = bank + lane * room * WIDTH;
-    const long long* number = order + lane * 2 * steps;
-    const long long* era = epoch + lane * 2 * steps;
-    const bool* real = here + lane * 2 * steps;
-    for (long long t = 0; t < steps; ++t) {
-        const long long me = 2 * t + 1;
-        const float* mine = own + me * WIDTH;
-        float* best = out + (lane * steps + t) * k;
-        for (long long i = 0; i < k; ++i)
-            best[i] = none;
-        long long worst = 0;  // the place of the farthest of those that are kept
-        auto take = [&](float far) __attribute__((always_inline)) {
-            if (!(far < best[worst]))
-                return;
-            best[worst] = far;
+for (long long lane = from; lane < from + count; ++lane) {
+    float* kept = bank + lane * room * WIDTH;
+    const long long had = size[lane];
+    // The state that step t began with (0) or led to (1).
+    auto state = [&](long long which, long long t) { return states + ((which * steps + t) * lanes + lane) * WIDTH; };
+    long long era = 0, number = had;  // of the next state: how many episodes began here before it, and its own in its
+    for (long long first = 0; first < steps; first += GROUP) {
+        const int asking = steps - first < GROUP ? (int)(steps - first) : GROUP;
+        const long long oldest_era = era;
+        int mine[GROUP], of[GROUP];  // number and era of each state that asks, -1 where there is none
+        long long worst[GROUP];  // the place of the farthest of those that are kept
+        for (int q = 0; q < asking; ++q) {
+            const long long at = (first + q) * lanes + lane;
+            if (begins[at]) {
+                ++era;
+                number = 1;
+            }
+            mine[q] = valid[at] ? (int)number++ : -1;
+            of[q] = (int)era;
+            worst[q] = 0;
             for (long long i = 0; i < k; ++i)
-                if (best[i] > best[worst])
-                    worst = i;
+                out[at * k + i] = none;
+        }
+        alignas(64) float block[WIDTH * WIDE];  // known states, side by side
+        alignas(64) int numbers[WIDE], eras[WIDE];
+        int filled = 0;
+        auto compare = [&]() {
+            _Pragma("clang fp contract(fast)")
+            for (int i = filled; i < WIDE; ++i)
+                eras[i] = -1;
+            filled = 0;
+            for (int q = 0; q < asking; ++q) {
+                if (mine[q] < 0)
+                    continue;
+                const float* me = state(1, first + q);
+                float* best = out + ((first + q) * lanes + lane) * k;
+                vec far = {};
+                for (int d = 0; d < WIDTH; ++d) {
+                    const vec gap = *(const vec*)(block + d * WIDE) - me[d];
+                    far += gap * gap;
+                }
+                const whole there = *(const whole*)numbers;
+                const whole close = (whole)(far < best[worst[q]]) & (whole)(*(const whole*)eras == of[q])
+                    & (whole)(there < mine[q]) & (whole)(there >= (int)(mine[q] - room));
+                int some = 0;
+                for (int i = 0; i < WIDE; ++i)
+                    some |= close[i];
+                for (int i = 0; some && i < WIDE; ++i) {
+                    if (!close[i] || !(far[i] < best[worst[q]]))
+                        continue;
+                    best[worst[q]] = far[i];
+                    for (long long j = 0; j < k; ++j)
+                        if (best[j] > best[worst[q]])
+                            worst[q] = j;
+                }
+            }
         };
-        const long long oldest = number[me] - room;
-        if (era[me] == 0)  // of the episode that was open before: state i is in place i % room
-            for (long long i = oldest > size[lane] - room ? oldest : size[lane] - room; i < size[lane]; ++i)
-                if (i >= 0)
-                    take(distance(mine, kept + i % room * WIDTH));
-        for (long long j = 0; j < me; ++j)
-            if (real[j] && era[j] == era[me] && number[j] >= oldest)
-                take(distance(mine, own + j * WIDTH));
+        auto offer = [&](const float* one, long long its_number, long long its_era) {
+            for (int d = 0; d < WIDTH; ++d)
+                block[d * WIDE + filled] = one[d];
+            numbers[filled] = (int)its_number;
+            eras[filled] = (int)its_era;
+            if (++filled == WIDE)
+                compare();
+        };
+        // Of the episode that was open before: state i is in place i % room.
+        for (long long i = had > room ? had - room : 0; of[0] == 0 && i < had; ++i)
+            offer(kept + i % room * WIDTH, i, 0);
+        long long of_next = 0, next = had;
+        for (long long t = 0; t < first + asking; ++t) {
+            if (begins[t * lanes + lane]) {
+                offer(state(0, t), 0, ++of_next);
+                next = 1;
+            }
+            if (valid[t * lanes + lane]) {
+                if (of_next >= oldest_era)
+                    offer(state(1, t), next, of_next);
+                ++next;
+            }
+        }
+        compare();
     }
+    long long of_next = 0, next = had;
+    for (long long t = 0; t < steps; ++t) {
+        if (begins[t * lanes + lane]) {
+            if (++of_next == era && number <= room)
+                for (int d = 0; d < WIDTH; ++d)
+                    kept[d] = state(0, t)[d];
+            next = 1;
+        }
+        if (valid[t * lanes + lane]) {
+            if (of_next == era && next >= number - room)
+                for (int d = 0; d < WIDTH; ++d)
+                    kept[next % room * WIDTH + d] = state(1, t)[d];
+            ++next;
+        }
+    }
+    size[lane] = number;
 }
 """

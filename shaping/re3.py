@@ -7,7 +7,7 @@ ICML 2021.
 import torch
 from torch import Tensor, nn
 
-from .learned import Learned, positive, rows_of, states_of
+from .learned import Learned, States, positive
 from .networks import Whitening, encoder
 from .stretch import Stretch
 from .term import Term, World, node_seed
@@ -95,14 +95,15 @@ class RE3(Learned):
     def learn(self, x: Stretch) -> dict[str, Tensor]:
         """Learn the whitening, and put a random share of the states into the sample, over the oldest."""
         assert self.whitening is not None and self.embed is not None
-        seen = states_of(x, self.whitening)
-        self.whitening.learn(seen)
-        rows = int(x.valid.sum() + (x.valid & x.start).sum())
+        seen = States(x, self.whitening)
+        if self.whitening.learns:
+            self.whitening.learn(seen.all())
+        rows = len(seen)
         generator = torch.Generator().manual_seed(node_seed(self.seed, str(self.updates)))
         most = min(max(int(rows * self.share), 1), self.capacity)
         chosen = torch.randperm(rows, generator=generator)[:most].to(x.device)
         with torch.no_grad():
-            y = self.embed(self.whitening(rows_of(seen, chosen)))
+            y = self.embed(self.whitening(seen[chosen]))
         places = (torch.arange(len(y), device=x.device) + self.filled) % self.capacity
         self.sample = self.sample.index_copy(0, places, y)
         self.filled += len(y)

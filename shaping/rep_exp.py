@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..envs.spaces import Tree, tree_leaves, zeros
-from .learned import Learned, positive, rows_of, states_of
-from .networks import PIECE, Whitening, distinct, encoder
+from ..envs.spaces import Tree, tree_leaves, tree_map, zeros
+from .learned import Learned, States, positive
+from .networks import PIECE, Whitening, distinct_rows, encoder
 from .stretch import Stretch
 from .term import Term, World, node_seed
 
@@ -96,11 +96,12 @@ class RepExp(Learned):
         with torch.no_grad():
             return self.body(obs if self.whitening is None else self.whitening(obs))
 
-    def represent(self, obs: Tree) -> tuple[Tensor, Tensor]:
-        """The representation of each different row of a batch, ``[U, F]``, and which one is each row's ``[B]``."""
-        first, of = distinct(tree_leaves(obs))
-        parts = [self.body_of(rows_of(obs, some)) for some in torch.split(first, PIECE)]
-        return torch.cat(parts).flatten(1).float(), of
+    def represent(self, *obs: Tree) -> tuple[Tensor, Tensor]:
+        """The representation of each different row of batches, ``[U, F]``, and which one is each row's ``[B]``."""
+        chosen, of = distinct_rows(*obs)
+        rows = len(tree_leaves(chosen)[0])
+        pieces = (tree_map(lambda v, k=k: v[k : k + PIECE], chosen) for k in range(0, max(rows, 1), PIECE))
+        return torch.cat([self.body_of(piece) for piece in pieces]).flatten(1).float(), of
 
     def raw(self, x: Stretch) -> Tensor:
         """The bonus of flat rows ``[B]``."""
@@ -116,10 +117,10 @@ class RepExp(Learned):
     def learn(self, x: Stretch) -> dict[str, Tensor]:
         """Draw a projection, and make C anew of the states of ``x``."""
         with torch.no_grad():
-            seen = states_of(x)
-            if self.whitening is not None:
-                self.whitening.learn(seen)
-            h, of = self.represent(seen)
+            seen = States(x)
+            if self.whitening is not None and self.whitening.learns:
+                self.whitening.learn(seen.all())
+            h, of = self.represent(*seen.batches())
             self.projection = self.draw().to(h)
             h = h @ self.projection
             count = torch.bincount(of, minlength=len(h)).to(h)

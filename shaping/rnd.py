@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..envs.spaces import Tree
 from .adam import Adam
-from .learned import Learned, positive, rows_of, states_of
+from .learned import Learned, States, positive
 from .networks import Whitening, encoder, some_batches
 from .stretch import Stretch
 from .term import Channel, Term, World
@@ -76,15 +76,10 @@ class RND(Learned):
         self.running = torch.zeros(world.lanes, device=world.device)
         self.gamma = 0.99 if world.gamma is None else world.gamma
 
-    def looked_at(self, x: Stretch) -> tuple[Tree, Tree]:
-        """The observations of a stretch without what is not looked at."""
+    def novelty(self, *obs: Tree) -> Tensor:
+        """The prediction error of batches ``[B, ...]``, one below the other: float32 ``[B]``."""
         assert self.whitening is not None
-        return self.whitening.looked_at(x.obs), self.whitening.looked_at(x.next_obs)
-
-    def novelty(self, obs: Tree) -> Tensor:
-        """The prediction error of a batch ``[B, ...]``: float32 ``[B]``."""
-        assert self.whitening is not None
-        return self.whitening.of_distinct(self.error, obs)
+        return self.whitening.of_distinct(self.error, *obs)
 
     def error(self, leaves: list[Tensor]) -> Tensor:
         """The same of what ``whitening`` gave."""
@@ -104,12 +99,12 @@ class RND(Learned):
         """Learn the whitening, then train the predictor on a share of the rows."""
         assert self.whitening is not None and self.predictor is not None and self.target is not None
         assert self.optimiser is not None
-        seen = states_of(x, self.whitening)
-        self.whitening.learn(seen)
-        rows = int(x.valid.sum() + (x.valid & x.start).sum())
+        seen = States(x, self.whitening)
+        if self.whitening.learns:
+            self.whitening.learn(seen.all())
         losses = []
-        for batch in some_batches(torch.arange(rows, device=x.device), self.share, self.seed, self.updates):
-            leaves = self.whitening(rows_of(seen, batch))
+        for batch in some_batches(torch.arange(len(seen), device=x.device), self.share, self.seed, self.updates):
+            leaves = self.whitening(seen[batch])
             with torch.no_grad():
                 goal = self.target(leaves)
             loss = (self.predictor(leaves) - goal).square().mean()

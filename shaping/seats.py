@@ -99,17 +99,22 @@ class RolloutSeat(Seat):
         return self.reward.channels
 
     @torch.no_grad()
-    def __call__(self, x: Stretch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, x: Stretch, step: int, lent: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """The rewards of a rollout ``[T, N]``.
 
         Late values are written back to the steps they belong to; those of steps before this rollout are displaced to
         the episode's last step.
 
+        Args:
+            x: The rollout.
+            step: Environment steps so far.
+            lent: Its tensors stay as they are until ``update`` has been called; otherwise they are copied.
+
         Returns:
             float32 ``[T, N, C]``, and scalars to log: ``reward/<name>``, the mean share of each summand per step, and
             ``reward/<name>/displaced``, the share of a late summand that came after its steps had left the rollout.
         """
-        if self.source is not None:
+        if self.source is not None and not (lent and not self.reward.wants_episodes):
             x = x.map(torch.clone)  # the agent reuses its buffers
         _, parts, settled = self.collect(x)
         logs: dict[str, Tensor] = {}

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import fast
+
 _EMPTY = 0
 
 
@@ -36,6 +38,8 @@ class CountTable:
         if not keys.numel():
             return keys
         keys = torch.where(keys == _EMPTY, 1, keys)
+        if fast.fits(len(keys), keys.device):
+            return self._add_one_by_one(keys, lanes, epochs)
         # Within the batch: group equal keys, in order, by a stable sort.
         ordered, order = torch.sort(keys, stable=True)
         fresh = torch.cat([torch.ones_like(ordered[:1], dtype=torch.bool), ordered[1:] != ordered[:-1]])
@@ -49,9 +53,21 @@ class CountTable:
         out[order] = before[group] + (position - begin[group]) + 1
         return out
 
+    def _add_one_by_one(self, keys: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
+        """The same in a compiled loop, which comes back for more room."""
+        out, done = torch.empty_like(keys), 0
+        while done < len(keys):
+            columns = self.keys, self.counts, self.lanes, self.epochs
+            self.used, done = fast.count(columns, self.size, self.used, done, keys, lanes, epochs, out)
+            if done < len(keys):
+                self._make_room(1)
+        return out
+
     def get(self, keys: Tensor) -> Tensor:
         """How often each of ``keys [M]`` has come, int64; the table stays as it is."""
         keys = torch.where(keys == _EMPTY, 1, keys)
+        if fast.fits(len(keys), keys.device):
+            return fast.counted(self.keys, self.counts, self.size, keys)
         out, mask = torch.zeros_like(keys), self.size - 1
         slots, open_rows = keys & mask, torch.arange(len(keys), device=keys.device)
         while len(open_rows):
@@ -97,7 +113,7 @@ class CountTable:
         """What is alive, in the order of the keys: the same whatever the slots are."""
         alive = self.keys[: self.size] != _EMPTY
         if self.current is not None:
-            alive &= self.current[self.lanes[: self.size]] == self.epochs[: self.size]
+            alive &= self.current[self.lanes[: self.size]] <= self.epochs[: self.size]
         keys, order = torch.sort(self.keys[: self.size][alive])
         counts, lanes, epochs = (c[: self.size][alive][order] for c in (self.counts, self.lanes, self.epochs))
         return keys, counts, lanes, epochs
