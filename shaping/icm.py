@@ -81,5 +81,5 @@ class ICM(DynamicsBonus):
         """The forecast's error on flat rows ``[B]``."""
         assert self.dynamics is not None
         assert isinstance(x.action, Tensor)
-        rows = zip(*(torch.split(v, PIECE) for v in (*self.dynamics.ends(x), x.action)))
+        rows = zip(*(torch.split(v, 4 * PIECE) for v in (*self.dynamics.ends(x), x.action)))
         return torch.cat([self.dynamics.error(*some) for some in rows])

@@ -152,7 +152,9 @@ def two_ends(obs: Tree, next_obs: Tree, rows: Tensor | None = None) -> Tree:
     """
 
     def both(before: Tensor, after: Tensor) -> Tensor:
-        return torch.cat([before, after] if rows is None else [before[rows], after[rows]])
+        if rows is None:
+            return torch.cat([before, after])
+        return torch.cat([before.index_select(0, rows), after.index_select(0, rows)])
 
     tree: Tree = tree_map(both, obs, next_obs)
     return tree
