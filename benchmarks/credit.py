@@ -6,11 +6,11 @@
 As where language models are tuned: a base policy that succeeds now and then is tuned with PPO by every method for the
 same steps, on a step reward that was learned:
 
-- gates (G-RA, threshold swept; posterior gating is any threshold between failure and success), clipping, Delta, and
+- ``gates``: G-RA (threshold swept; posterior gating is any threshold between failure and success), clipping, Delta, and
   both, beside the outcome alone, the step reward alone, and the two summed. The step reward is ``chance``, the
   probability of success from the state after the step, learned from the base policy's own episodes;
-- the minimum (PURE) beside the sum and the outcome alone, without discount as in the paper. The step reward is
-  ``right``, the probability that an action is a step of a shortest plan, learned from a planner's labels
+- ``planned``: the minimum (PURE) beside the sum and the outcome alone, without discount as in the paper. The step
+  reward is ``right``, the probability that an action is a step of a shortest plan, learned from a planner's labels
   (``credit_steps.py``), one network for all seeds. All of them learn from rollouts of two times an episode's limit, and
   the minimum from whole episodes alone (``PPO(whole_episodes=True)``): it is known when an episode has ended. The base
   policy takes most of its 128 steps, and many of them are wrong: the minimum is next to 0 in good and bad episodes;
@@ -18,12 +18,13 @@ same steps, on a step reward that was learned:
   from the planner's right steps until it succeeds in a fifth of levels within 28 steps. The end of the time is the end
   of the task, as a length limit is for a solution: where an episode is cut, the agent adds what the critic expects
   beyond the cut, and a failure earns more than its minimum. Episodes then have a few wrong steps, and the minimum says
-  which was the last;
+  which was the last. Rollouts are four times as long as an episode may be;
 - ``cloned_fast``: the same with twice PPO's step size (0.002), which is too large for the outcome alone.
 
-In the first two, base policies are PPO's with NovelD, stopped early. Measured every few rollouts on 100 fresh levels by
-the frozen policy: success, and the proxy, which is the episode's sum of the learned step reward. ``loop``: the
-discounted return of turning left in one place until the time is up.
+In the first two, base policies are PPO's with NovelD, stopped early.
+
+Measured every few rollouts on 100 fresh levels by the frozen policy: success, and the proxy, which is the episode's sum
+of the learned step reward. ``loop``: the discounted return of turning left in one place until the time is up.
 """
 
 import argparse
@@ -448,7 +449,9 @@ def render(out: Path) -> None:
     """Write the tables and the picture from the cells that are there, of the largest budget of each study."""
     rows = Cells(out / "cells.csv", KEY).rows()
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    parts = [f"Written by `python benchmarks/credit.py`. {facts}."]
+    assert __doc__ is not None
+    what = __doc__[__doc__.index("As where language") : __doc__.index("Measured every few")]
+    parts = [f"Written by `python benchmarks/credit.py`. {facts}.", what.rsplit("\n\n", 1)[0]]
     found: dict[str, list[dict[str, str]]] = {}
     for name, study in STUDIES.items():
         mine = [row for row in rows if row["study"] == name]
