@@ -5,6 +5,7 @@
     python benchmarks/oni.py --kill        # the server is killed in mid-run
     python benchmarks/oni.py --solve       # steps to solve by label accuracy, with PPO and NovelD beside; resumable
     python benchmarks/oni.py --solve --url http://127.0.0.1:8000/v1 --model NAME      # labels of a real model
+    python benchmarks/oni.py --solve --task NetHackStaircase-v0 --budget 200000       # see benchmarks/nethack.py
 
 The labeller is a stand-in on this machine, in a process of its own, asked over HTTP by the real client (extra
 "language"): an oracle that calls opening doors, taking keys and the target, and unlocking helpful, and is wrong in a
@@ -31,6 +32,7 @@ import gymnasium as gym
 import torch
 
 from cairn.agents.progress import Lines
+from cairn.benchmarks import nethack
 from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, TASK, cell, labels_of, model_for, report, solve_cell
 from cairn.benchmarks.solve import COLUMNS, SETTINGS
 from cairn.benchmarks.standin import Standin
@@ -232,6 +234,9 @@ def rewards_of(args: argparse.Namespace) -> dict[str, Any]:
 def solve(args: argparse.Namespace) -> None:
     """Run the cells that are missing, the first seed of all first; then the table."""
     torch.set_num_threads(1)
+    if args.task != TASK:
+        nethack.solve(args)
+        return
     cells = Cells(args.out / "solve.csv", KEY)
     for seed in range(args.seeds):
         for name, make in rewards_of(args).items():
@@ -262,6 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--accuracies", type=float, nargs="*", default=ACCURACIES)
     parser.add_argument("--only", nargs="*", help="names of rewards of --solve")
+    parser.add_argument("--task", default=TASK, choices=(TASK, *nethack.TASKS), help="of --solve")
     parser.add_argument("--url")
     parser.add_argument("--model", default="")
     parser.add_argument("--cache", default=None, help="an SQLite file for a real model's answers")

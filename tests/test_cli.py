@@ -109,6 +109,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "__init__",
         "credit_steps",
         "dials",
+        "nethack",
         "tables",
         "render_readme",
         "render_stubs",

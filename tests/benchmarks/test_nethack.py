@@ -1,0 +1,126 @@
+"""NetHack for ONI: the labeller's rule, captions, the crop and new games, on a game made by hand; nle where it is."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from cairn.benchmarks import nethack, oni
+from cairn.benchmarks.nethack import KINDS, SIDE, Messages, OldFace, Seen, judge, worth
+from cairn.envs import from_gymnasium
+from cairn.shaping import Stretch
+from cairn.shaping.language.labels import about, between
+
+WITHOUT = importlib.util.find_spec("nle") is None
+
+
+def test_the_rule_of_the_labeller() -> None:
+    said = {
+        "There is a staircase down here.": 3, "A trap door opens up under you!": 3, "You kill the newt!": 2,
+        "$ - 9 gold pieces.": 1, "You swap places with your kitten.  $ - a gold piece.": 1, "l - a scroll.": 1,
+        "This orange is delicious!": 1, "It's a wall.": 0, "The kitten drops a gold piece.": 0,
+        "You can't go down here.": 0,
+        "A trap door in the ceiling opens and a rock falls on your head!": 0, "The newt bites!": 0,
+    }  # fmt: skip
+    assert {text: worth(text) for text in said} == said
+
+
+def test_labels_and_preferences_follow_it() -> None:
+    assert judge(about("You kill the newt!", "t")) == {"label": "helpful"}
+    assert judge(about("It's a wall.", "t")) == {"label": "not helpful"}
+    assert judge(between("It's a wall.", "You kill the newt!", "t")) == {"better": "second"}
+    assert judge(between("You kill the newt!", "$ - 2 gold pieces.", "t")) == {"better": "first"}
+    assert judge(between("It's a wall.", "The newt bites!", "t")) == {"better": "neither"}
+
+
+class Game(gym.Env[Any, Any]):
+    """A hero in the corner of a map, with the old face: a method ``seed``, and an end status."""
+
+    said = (b"Hello.", b"$ - 12 gold pieces.", b"$ - 12 gold pieces.", b"", b"$ - 7 gold pieces.")
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Dict(
+            chars=gym.spaces.Box(0, 255, (21, 79), np.uint8), blstats=gym.spaces.Box(-9e9, 9e9, (27,), np.int64),
+            message=gym.spaces.Box(0, 255, (256,), np.uint8),
+        )  # fmt: skip
+        self.action_space = gym.spaces.Discrete(3)
+        self.seeds: list[tuple[int, int]] = []
+
+    def seed(self, core: int, disp: int, reseed: bool) -> None:
+        self.seeds.append((core, disp))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.t = 0
+        return self._obs(), {"end_status": 0}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self._obs(), 0.5, self.t == 4, False, {"end_status": 2 * (self.t == 4)}
+
+    def _obs(self) -> Any:
+        chars = np.full((21, 79), ord(" "), np.uint8)
+        chars[0, :3] = list(b"@>d")
+        said = np.zeros(256, np.uint8)
+        said[: len(self.said[self.t])] = list(self.said[self.t])
+        return {"chars": chars, "blstats": np.zeros(27, np.int64), "message": said}
+
+
+def test_a_batch_sees_the_crop_and_tells_new_messages_and_success() -> None:
+    env = from_gymnasium(lambda: Seen(OldFace(Game())), 2, facts=lambda env: {"message": env.told})
+    obs, info = env.reset(seed=0)
+    crop = obs[0, : SIDE * SIDE * KINDS].reshape(SIDE, SIDE, KINDS).argmax(-1)
+    assert crop[4, 4:7].tolist() == [7, 5, 7]  # the hero in the middle, a staircase down, a dog
+    assert int((crop != 0).sum()) == 3
+    facts, rewards, success = [info["facts"]], 0.0, False
+    for _ in range(4):
+        obs, reward, terminated, _, info = env.step(torch.zeros(2, dtype=torch.int64))
+        facts.append(info["final_facts"])
+        rewards, success = rewards + float(reward[0]), bool(info["final_facts"]["success"][0])
+    assert rewards == 2.0 and success and bool(terminated.all())
+    x = Stretch.make(
+        obs=torch.zeros(4, 1), next_obs=torch.zeros(4, 1), reward=torch.zeros(4), terminated=torch.zeros(4).bool(),
+        facts={"message": torch.stack([f["message"][0] for f in facts[:-1]])},
+        next_facts={"message": torch.stack([f["message"][0] for f in facts[1:]])},
+    )  # fmt: skip
+    codes = Messages().codes(x).tolist()
+    # What still stands on the screen is not said again; another number is the same caption.
+    assert codes[0] != 0 and codes[1] == codes[2] == 0 and codes[3] != 0
+    assert Messages().text(codes[0], x[:1]) == "$ - 0 gold pieces."
+    lanes = [e.unwrapped.seeds for e in env.envs]  # type: ignore[attr-defined]
+    drawn = [seeds for lane in lanes for seeds in lane]
+    assert len(set(drawn[1:])) >= len(drawn) - 2  # every game is another
+
+
+def test_the_same_message_with_other_numbers_is_one_caption() -> None:
+    def coded(text: bytes) -> int:
+        row = torch.zeros(1, 256, dtype=torch.uint8)
+        row[0, : len(text)] = torch.tensor(list(text))
+        one = torch.zeros(1, 1)
+        x = Stretch.make(obs=one, next_obs=one, reward=one[0], terminated=one[0].bool(), next_facts={"message": row})
+        return int(Messages().codes(x)[0])
+
+    assert coded(b"$ - 7 gold pieces.") == coded(b"$ - 2 gold pieces.") != coded(b"$ - 2 gold chains.")
+    assert coded(b"") == 0
+
+
+@pytest.mark.skipif(not WITHOUT, reason="nle is there")
+def test_without_nle_the_command_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="pip install nle"):
+        oni.main(["--solve", "--task", "NetHackStaircase-v0", "--out", str(tmp_path)])
+
+
+@pytest.mark.skipif(WITHOUT, reason="pip install nle, in an environment of its own")
+def test_the_command_on_the_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--budget", "4096", "--seeds", "1", "--out", str(tmp_path), "--only", "none", "ranking"]
+    oni.main(["--solve", "--task", "NetHackScore-v0", *told])
+    said = capsys.readouterr().out
+    assert "| none | 1 |" in said and "| ranking | 1 |" in said
+    env = nethack.batch("NetHackStaircase-v0", 2)
+    first, _ = env.reset(seed=3)
+    again, _ = env.reset(seed=3)
+    assert torch.equal(first, again)
+    env.close()
