@@ -144,16 +144,17 @@ def grid() -> str:
 
 def physics() -> str:
     """One row for each task: ours, and how many times each peer's, with the least and greatest of the rounds."""
-    lines = ["| task | thousand steps/s | MuJoCo's bare rollout | EnvPool |", "|---|---|---|---|"]
+    lines = [
+        "| task | thousand steps/s | MuJoCo's bare rollout | EnvPool | SyncVectorEnv | AsyncVectorEnv |",
+        "|---" * 6 + "|",
+    ]
     rows = Cells(RESULTS / "physics" / "cells.csv", ["task", "peer"]).rows()
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = {row["peer"]: row for row in rows if row["task"] == task}
-        shown = [
-            f"{float(row['ratio']):.2f}x ({float(row['ratio_low']):.2f} to {float(row['ratio_high']):.2f})"
-            if row
-            else ""
-            for row in (mine.get("rollout"), mine.get("envpool"))
-        ]
+        shown = []
+        for peer in ("rollout", "envpool", "sync", "async"):
+            ratio, low, high = (float(mine[peer][name]) for name in ("ratio", "ratio_low", "ratio_high"))
+            shown.append(f"{ratio:.2f}x ({low:.2f} to {high:.2f})")
         rate = median(float(row["cairn_steps_per_second"]) for row in mine.values())
         lines.append(f"| {task} | {rate / 1e3:.1f} | {' | '.join(shown)} |")
     return "\n".join(lines)
