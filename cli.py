@@ -536,7 +536,13 @@ def _bench(args: list[str]) -> int:
         return 0
     if args[0] not in BENCHMARKS:
         raise ConfigError(f"no benchmark is called {args[0]!r}; `cairn bench` lists them")
-    import_module(f".benchmarks.{args[0]}", __package__).main(args[1:])
+    run = import_module(f".benchmarks.{args[0]}", __package__).main
+    from .shaping.language.ask import LanguageError
+
+    try:
+        run(args[1:])
+    except LanguageError as error:  # no server, a wrong key: the message is for a person
+        raise ConfigError(str(error)) from None
     return 0
 
 

@@ -100,6 +100,13 @@ def test_a_mistake_gets_one_line_and_exit_code_2(
     assert [p.name for p in tmp_path.iterdir()] == ["here"]  # nothing was written
 
 
+def test_a_benchmark_without_its_server_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("httpx")
+    assert main(["bench", "behaviours", "--server", "http://127.0.0.1:9", "--model", "any"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cairn: no server answers at http://127.0.0.1:9") and "Traceback" not in said
+
+
 def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     """Each file of the folder is in the table, and reads its own options."""
     from cairn.benchmarks import BENCHMARKS
