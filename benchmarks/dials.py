@@ -5,8 +5,9 @@ passes 95 % of 1,000 fresh levels, tried every 98,304 steps where training is wi
 not by the budget counts as infinite. CPU seconds are of training, without trials.
 """
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,11 +19,13 @@ from cairn.benchmarks.solve import SETTINGS, words
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv
 from cairn.shaping import Term
+from cairn.shaping.language import Question
 
 TASK = "cairn/MiniGrid-KeyCorridorS3R3-v0"
 EVERY, LEVELS, GOAL, NEAR = 98_304, 1000, 0.95, 0.1
 BUDGET = 25 * EVERY
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_EVENT = re.compile(r"The (?:first |second )?event: (.*?)\n")
 KEY = ("reward", "seed", "budget", "settings")
 SHOWN = (
     ("oni/solve.csv", "classification", "ONI, labels classified"),
@@ -36,6 +39,22 @@ def model_for(reward: Term, seed: int, envs: BatchEnv | None = None, lanes: int 
     batch = gym.make_vec(TASK, num_envs=lanes, device="cpu") if envs is None else envs
     settings = {k: v for k, v in SETTINGS.items() if k != "num_envs"}
     return PPO("MlpPolicy", batch, reward=reward, seed=seed, **settings)
+
+
+def judged(question: Question, worth: Callable[[str], int]) -> Any:
+    """The right label, or preference, for a question of ONI's, by how great a step each event's caption tells of."""
+    events = _EVENT.findall(question.messages[-1]["content"])
+    if len(events) == 1:
+        return {"label": "helpful" if worth(events[0]) else "not helpful"}
+    first, second = map(worth, events)
+    return {"better": "neither" if first == second else "first" if first > second else "second"}
+
+
+def others(question: Question, value: Any) -> list[Any]:
+    """The wrong answers, whichever way the question was put."""
+    words = ["helpful", "not helpful"] if "label" in value else ["first", "second", "neither"]
+    (name,) = value
+    return [{name: word} for word in words if word != value[name]]
 
 
 def cell(name: str, seed: int, budget: int) -> dict[str, object]:

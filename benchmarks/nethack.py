@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cairn.agents import PPO
+from cairn.benchmarks.dials import judged, others
 from cairn.benchmarks.tables import Cells, interval, iqm, machine
 from cairn.envs import BatchEnv, from_gymnasium
 from cairn.shaping import ONI, Stretch, Task
@@ -44,7 +45,6 @@ MISSING = (
     "NetHack's tasks need the package nle (Linux, macOS): pip install nle. It pins Gymnasium 1.2, so install it into "
     "an environment of its own and put a folder with a link to its `nle` alone on PYTHONPATH"
 )
-_EVENT = re.compile(r"The (?:first |second )?event: (.*?)\n")
 _WORTH = (
     (3, re.compile(r"staircase down|You (?:climb|go|fall) (?:down|through)|opens up under you")),
     (2, re.compile(r"You (?:kill|destroy)")),
@@ -59,18 +59,7 @@ def worth(message: str) -> int:
 
 def judge(question: Question) -> Any:
     """The right label, or preference, for a question of ONI's."""
-    events = _EVENT.findall(question.messages[-1]["content"])
-    if len(events) == 1:
-        return {"label": "helpful" if worth(events[0]) else "not helpful"}
-    first, second = map(worth, events)
-    return {"better": "neither" if first == second else "first" if first > second else "second"}
-
-
-def others(question: Question, value: Any) -> list[Any]:
-    """The wrong answers."""
-    words = ["helpful", "not helpful"] if "label" in value else ["first", "second", "neither"]
-    (name,) = value
-    return [{name: word} for word in words if word != value[name]]
+    return judged(question, worth)
 
 
 # ---- what PPO sees -------------------------------------------------------------------------------------

@@ -33,7 +33,20 @@ import torch
 
 from cairn.agents.progress import Lines
 from cairn.benchmarks import nethack
-from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, TASK, cell, labels_of, model_for, report, solve_cell
+from cairn.benchmarks.dials import (
+    ACCURACIES,
+    BUDGET,
+    KEY,
+    LEVELS,
+    TASK,
+    cell,
+    judged,
+    labels_of,
+    model_for,
+    others,
+    report,
+    solve_cell,
+)
 from cairn.benchmarks.solve import COLUMNS, SETTINGS
 from cairn.benchmarks.standin import Standin
 from cairn.benchmarks.tables import RESULTS, Cells, machine
@@ -42,7 +55,6 @@ from cairn.shaping.language import Answer, Client, Giver, Oracle, Question
 from cairn.shaping.language.oni import MODES
 
 WEIGHT = 0.1
-_EVENT = re.compile(r"The (first |second )?event: (.*?)\n")
 
 
 # ---- the labeller --------------------------------------------------------------------------------------
@@ -60,18 +72,7 @@ def worth(caption: str) -> int:
 
 def judge(question: Question) -> Any:
     """The right label, or preference, for a question of ONI's."""
-    events = [caption for _, caption in _EVENT.findall(question.messages[-1]["content"])]
-    if len(events) == 1:
-        return {"label": "helpful" if worth(events[0]) else "not helpful"}
-    first, second = map(worth, events)
-    return {"better": "neither" if first == second else "first" if first > second else "second"}
-
-
-def others(question: Question, value: Any) -> list[Any]:
-    """The wrong answers, whichever way the question was put."""
-    words = ["helpful", "not helpful"] if "label" in value else ["first", "second", "neither"]
-    (name,) = value
-    return [{name: word} for word in words if word != value[name]]
+    return judged(question, worth)
 
 
 def oracle(accuracy: float, seed: int = 0) -> Oracle:
