@@ -255,6 +255,15 @@ def test_ranking_is_normalised_and_cut_at_the_median() -> None:
     paid = seat(x, 99)[0].flatten()
     assert torch.allclose(paid, expected, atol=1e-5) and int((paid != 0).sum()) == 4
     assert paid[5:].tolist() == sorted(paid[5:].tolist()) and paid[-1] > 0.5
+    # A caption that is new moves the mean and the median, though no label comes with it.
+    labels.limit = 0
+    for step, stretch in ((100, x), (101, row([0, 30, 40, 50]))):
+        seat(stretch, step)
+        seat.update(step)
+    with torch.no_grad():
+        scores = labels.judge([features(text) for text in labels.texts.values()])
+    assert len(labels.known) == len(labels.texts) == 12
+    assert labels.centre == pytest.approx(float(scores.mean()), abs=1e-5)
 
 
 def test_what_was_learned_is_in_the_state() -> None:
