@@ -12,8 +12,11 @@ counts, and the levels are of seeds that training never has. Trials are left out
 succeed so seldom (0.1 below the criterion) that one would not pass. Solved is the first trial that reaches the
 criterion, 0.95; "again" is the success of that policy on 1,000 levels more, which no choice depends on. Seconds run
 from the start of the process, imports and building included, kernels compiled before (a process that is thrown away
-does it); trials are taken off, and their seconds stand beside. A cell gives up after ten times its row's goal, else
-after three minutes; EpisodicCount of the position has thirty on ObstructedMaze 2Dlhb, 1Q, 2Q and Full.
+does it); trials are taken off, and their seconds stand beside. EpisodicCount of the position is on that clock, alone on
+the machine with two threads, where its row has a goal (ten times that goal), and for thirty minutes on ObstructedMaze
+2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no other process can slow: 10 million, 30
+million for EpisodicCount of the position; the seconds of these are of the processor, for one thread beside others. They
+give up at two fifths of it if none of the last 100 training episodes succeeded.
 
 One setting serves all cells: SETTINGS, and in each column one expression. Nothing depends on a task's name, but for
 what makes the task itself, and for the row that says that it has a memory.
@@ -40,7 +43,7 @@ from cairn.benchmarks.solve_tables import render, short
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 
 EVERY, LEVELS, NEAR, SEEDS = 50_000, 1000, 0.1, 5
-MINUTES, LONG = 3 * 60, 30 * 60
+LONG, STEPS, STEPS_PRIVILEGED, FRUITLESS = 30 * 60, 10_000_000, 30_000_000, 0.4
 
 SETTINGS: dict[str, Any] = {
     "num_envs": 512, "n_steps": 32, "batch_size": 1024, "n_epochs": 1, "learning_rate": 1e-3, "ent_coef": 0.02,
@@ -128,16 +131,33 @@ COLUMNS: dict[str, Column] = {
 KEY = ("learner", "row", "column", "seed", "reward", "settings", "budget", "clock", "threads")
 
 
-def budget_of(row: Row, column: str) -> float:
-    """Seconds that a cell may take."""
-    if row.long and column == "position":
-        return LONG
-    return MINUTES if row.goal is None else 10 * row.goal
+class Budget(NamedTuple):
+    """What a cell may take."""
+
+    amount: float
+    clock: str
+    """Of what: see ``solve_cell.Spec.clock``."""
+    alone: bool
+    """Whether it has the machine for itself, and all of its threads."""
+    fruitless: int = 0
+    """Steps after which it gives up if no training episode succeeds; 0 for never."""
+
+
+def budget_of(row: Row, column: str) -> Budget:
+    """Seconds for the goals and the longest rows, with the machine for themselves; steps for all others."""
+    privileged = COLUMNS[column].privileged
+    if privileged and (row.long or row.goal is not None):
+        return Budget(LONG if row.goal is None else 10 * row.goal, "process", True)
+    steps = STEPS_PRIVILEGED if privileged else STEPS
+    return Budget(steps, "steps", False, int(FRUITLESS * steps))
 
 
 def spec_of(learner: str, row: str, column: str, seed: int, args: argparse.Namespace) -> Spec:
     """What a cell's process is given."""
     task, ours = ROWS[row], learner == "cairn"
+    budget = budget_of(task, column) if ours else Budget(args.cap, "training", True)
+    if args.budget:
+        budget = budget._replace(amount=args.budget, clock="cpu" if args.cpu else "process", fruitless=0)
     return {
         "name": f"{row}, {column}, seed {seed}{'' if ours else ', ' + learner}",
         "env": task.env,
@@ -146,13 +166,14 @@ def spec_of(learner: str, row: str, column: str, seed: int, args: argparse.Names
         "settings": {**SETTINGS, **(MEMORY if task.memory else {})} if ours else SB3,
         "learner": learner,
         "seed": seed,
-        "threads": args.threads,
+        "threads": args.threads if budget.alone else 1,
         "every": EVERY if ours else SB3_EVERY,
         "levels": LEVELS,
         "criterion": task.criterion,
         "near": NEAR,
-        "budget": args.budget or (budget_of(task, column) if ours else args.cap),
-        "clock": "cpu" if args.cpu else "process" if ours else "training",
+        "budget": budget.amount,
+        "clock": budget.clock,
+        "fruitless": budget.fruitless,
         "began": 0.0,
     }
 
@@ -216,12 +237,14 @@ def measure(learner: str, rows: Sequence[str], columns: Sequence[str], cells: Ce
 
 
 def current(out: Path) -> list[dict[str, str]]:
-    """The cells that are there, of settings, rewards and budgets as they are now, on as many threads as the last one.
+    """The cells that are there, of settings, rewards, budgets and threads as they are now.
 
-    Others stay in the CSV and out of the tables.
+    Of those that have the machine for themselves, the threads are those of the last one. Others stay in the CSV and out
+    of the tables.
     """
     cells = Cells(out / "cells.csv", KEY).rows()
-    plain = argparse.Namespace(threads=cells[-1]["threads"] if cells else 0, budget=None, cap=SB3_CAP, cpu=False)
+    threads = [cell["threads"] for cell in cells if cell["clock"] != "steps"]
+    plain = argparse.Namespace(threads=threads[-1] if threads else 0, budget=None, cap=SB3_CAP, cpu=False)
 
     def now(cell: Mapping[str, str]) -> bool:
         row, column = cell["row"], cell["column"]

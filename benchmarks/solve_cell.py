@@ -36,9 +36,11 @@ class Spec(TypedDict):
     near: float
     """How far below the criterion the training episodes may be for a trial to be worth its time."""
     budget: float
-    """Seconds from the start of the process, trials taken off."""
+    """Seconds from the start of the process, trials taken off; or steps."""
     clock: str
-    """Which clock the budget is on: ``process``, ``training``, or ``cpu`` for seconds of the processors."""
+    """What the budget is of: ``process``, ``training``, ``cpu`` for seconds of the processors, or ``steps``."""
+    fruitless: int
+    """Steps after which a cell gives up when none of the last training episodes succeeded; 0 for never."""
     began: float
     """``time.monotonic()`` when the process was started."""
 
@@ -77,10 +79,14 @@ class Cell:
         Raises:
             Done: It has passed, or the budget is spent.
         """
-        clocks = {"process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds}
-        seconds = clocks[self.spec["clock"]]()
-        over = steps > 0 and seconds >= self.spec["budget"]
-        due, recent = steps >= self.due, self.recent()
+        clocks = {
+            "process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds,
+            "steps": lambda: steps,
+        }  # fmt: skip
+        spent, recent = clocks[self.spec["clock"]](), self.recent()
+        fruitless = 0 < self.spec["fruitless"] <= steps and not recent
+        over = steps > 0 and (spent >= self.spec["budget"] or fruitless)
+        due = steps >= self.due
         while steps >= self.due:
             self.due += max(self.spec["every"], self.due // 20)
         if over or (due and recent is not None and recent >= self.spec["criterion"] - self.spec["near"]):
@@ -88,7 +94,8 @@ class Cell:
         if time.monotonic() - self.shown > 0.5 or over:
             self.shown = time.monotonic()
             tried = f", frozen {self.curve[-1][1]:.3f}" if self.curve else ""
-            told = f"{self.spec['name']}: {seconds:6.1f} s of {self.spec['budget']:.0f}, {steps:,} steps"
+            share = f"{spent / self.spec['budget']:.0%} of its {self.spec['clock']}" if self.spec["budget"] else "warm"
+            told = f"{self.spec['name']}: {self.process_seconds():6.1f} s, {steps:,} steps, {share}"
             print(f"\r{told}, training {recent or 0:.3f}{tried}   ", end="", flush=True)
         if over or self.passed:
             raise Done

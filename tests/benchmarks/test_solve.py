@@ -21,7 +21,7 @@ ARGS = argparse.Namespace(threads=1, budget=None, cap=3600.0, cpu=False)
 
 
 def test_nothing_but_the_task_and_its_time_depends_on_the_row() -> None:
-    free = ("name", "env", "args", "budget", "criterion")
+    free = ("name", "env", "args", "budget", "clock", "fruitless", "criterion")
     for column in solve.COLUMNS:
         for learner in ("cairn", "sb3"):
             specs = [solve.spec_of(learner, row, column, 3, ARGS) for row in solve.ROWS if not solve.ROWS[row].memory]
@@ -29,13 +29,22 @@ def test_nothing_but_the_task_and_its_time_depends_on_the_row() -> None:
             assert all(one == rest[0] for one in rest)
 
 
-def test_the_budgets_are_those_of_the_issue() -> None:
+def test_the_budgets_are_those_of_the_issue_where_it_has_one_and_steps_elsewhere() -> None:
     budgets = {row: solve.budget_of(task, "position") for row, task in solve.ROWS.items()}
-    assert budgets["DoorKey-8x8"] == 60 and budgets["KeyCorridorS6R3"] == 900 and budgets["FourRooms"] == 180
-    assert {row for row, budget in budgets.items() if budget == 1800} == {
+    assert budgets["DoorKey-8x8"] == (60, "process", True, 0) and budgets["KeyCorridorS6R3"].amount == 900
+    assert budgets["FourRooms"] == (30e6, "steps", False, 12_000_000)
+    assert {row for row, budget in budgets.items() if budget.amount == 1800} == {
         f"ObstructedMaze-{name}-v1" for name in ("2Dlhb", "1Q", "2Q", "Full")
     }
-    assert solve.budget_of(solve.ROWS["ObstructedMaze-Full-v1"], "rnd") == 180
+    assert {solve.budget_of(task, "rnd") for task in solve.ROWS.values()} == {(10e6, "steps", False, 4_000_000)}
+    args = argparse.Namespace(threads=2, budget=None, cap=3600.0, cpu=False)
+    assert solve.spec_of("cairn", "DoorKey-8x8", "position", 0, args)["threads"] == 2
+    assert solve.spec_of("cairn", "DoorKey-8x8", "rnd", 0, args)["threads"] == 1
+    peer = solve.spec_of("sb3", "DoorKey-8x8", "rnd", 0, args)
+    assert (peer["threads"], peer["budget"], peer["clock"], peer["fruitless"]) == (2, 3600, "training", 0)
+    args.budget, args.cpu = 5.0, True
+    told = solve.spec_of("cairn", "DoorKey-8x8", "rnd", 0, args)
+    assert (told["budget"], told["clock"], told["fruitless"]) == (5.0, "cpu", 0)
     assert solve.GOALS == [
         "DoorKey-8x8", "KeyCorridorS3R3", "KeyCorridorS4R3", "KeyCorridorS6R3", "MultiRoom-N6", "ObstructedMaze-1Dlhb",
         "ObstructedMaze-2Dlh",
@@ -62,7 +71,7 @@ def spec(**changes: Any) -> Spec:
         "name": "a cell", "env": "MiniGrid-Empty-5x5-v0", "args": {}, "reward": "task", "seed": 0, "threads": 1,
         "settings": {"num_envs": 16, "n_steps": 32, "batch_size": 256, "n_epochs": 2}, "learner": "cairn",
         "every": 1000, "levels": 20, "criterion": 0.95, "near": 0.1, "budget": 100.0, "clock": "process",
-        "began": time.monotonic(), **changes,
+        "fruitless": 0, "began": time.monotonic(), **changes,
     }  # fmt: skip
     return found  # type: ignore[no-any-return]
 
@@ -113,7 +122,7 @@ def test_the_schedule_widens_with_the_steps() -> None:
     assert tried == [*range(10, 211, 10), 220, 235, 245, 255] and cell.due == 254 + 12
 
 
-@pytest.mark.parametrize(("which", "steps"), [("process", 500), ("training", 600), ("cpu", 200)])
+@pytest.mark.parametrize(("which", "steps"), [("process", 500), ("training", 600), ("cpu", 200), ("steps", 100)])
 def test_a_cell_gives_up_when_its_budget_is_spent_and_is_tried_once(
     which: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +136,21 @@ def test_a_cell_gives_up_when_its_budget_is_spent_and_is_tried_once(
             cell.boundary(at)
             clock.now += 1
     assert cell.curve == [(steps, 0.5)] and not cell.passed
+
+
+def test_a_cell_gives_up_where_no_training_episode_succeeds_for_long() -> None:
+    recent = [0.0]
+    tried = SimpleNamespace(success=0.1, return_mean=0.0)
+    cell = Cell(spec(clock="steps", budget=1e6, fruitless=400), lambda _: tried, lambda: recent[0])
+    recent[0] = 0.01
+    cell.boundary(400)
+    recent[0] = 0.0
+    cell.boundary(300)
+    with pytest.raises(Done):
+        cell.boundary(500)
+    assert cell.curve == [(500, 0.1)]
+    never = Cell(spec(clock="steps", budget=1e6), lambda _: tried, lambda: 0.0)
+    never.boundary(900_000)
 
 
 def test_one_hot_views_are_upstreams() -> None:
@@ -180,17 +204,21 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     cells.add(cell("KeyCorridorS3R3", "none", 2, None))
     solve.write(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    assert "| KeyCorridorS3R3 | > 120 s (0/3) | 4 s, 0.40 M (4/5) |" in text
+    assert "| KeyCorridorS3R3 | > 5.00 M (0/3) | 0.40 M, 9 s (4/5) |" in text
     low, high = interval([3.0, 1.0, math.inf, 2.0, 7.0])
     assert math.isfinite(low) and math.isinf(high)
-    assert f"EpisodicCount (position) * | 4 of 5 | 4 s ({low:.3g} s to > 120 s)" in text
+    line = (
+        f"EpisodicCount (position) * | 4 of 5 | 0.40 M ({low / 10:.2f} M to not solved) | 9 s | 4 s ({low:.3g} s to -)"
+    )
+    assert line in text
+    assert "| KeyCorridorS3R3 | no bonus | 0 of 3 | > 5.00 M | - |  |  | 0.500 |" in text
     assert "| 12 s: median 3 s |" in text and "FourRooms" not in text
-    assert "| KeyCorridorS3R3 | 2 s | 20 s | 10.0x | 0.40 | 4.00 | 4 of 5, 2 of 2 |" in text
+    assert "| KeyCorridorS3R3 | 2 s | 20 s | 10.0x | 0.40 M | 4.00 M | 4 of 5, 2 of 2 |" in text
     figures = json.loads((tmp_path / "summary.json").read_text())["figures"]
     assert figures["cairn"]["KeyCorridorS3R3/none"]["process_seconds"] is None
     assert figures["cairn"]["KeyCorridorS3R3/position"]["process_seconds"] == 4
     assert (tmp_path / "solve.png").stat().st_size > 1000
-    assert "| KeyCorridorS3R3 | > 120 s (0/3) | 4 s, 0.40 M (4/5) |" in solve.short_table(tmp_path)
+    assert "| KeyCorridorS3R3 | > 5.00 M (0/3) | 0.40 M, 9 s (4/5) |" in solve.short_table(tmp_path)
     assert "cairn bench solve" in solve.short_table(tmp_path / "nowhere")
 
 
