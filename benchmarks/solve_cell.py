@@ -149,7 +149,9 @@ def solve(spec: Spec) -> dict[str, Any]:
     def trial(name: str) -> Any:
         if not kept:
             kept.append(batch(spec, spec["levels"]))
-        return evaluate_batch(frozen(), kept[0], spec["levels"], fresh_seed(spec["seed"], "solve", name))
+        act = frozen()
+        narrow = not hasattr(act, "reset")  # a memory has its lane
+        return evaluate_batch(act, kept[0], spec["levels"], fresh_seed(spec["seed"], "solve", name), narrow=narrow)
 
     cell = Cell(spec, trial, recent)
 

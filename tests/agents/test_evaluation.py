@@ -53,6 +53,37 @@ def test_each_lane_counts_once() -> None:
     assert result.length_median == 7.5
 
 
+def test_a_narrow_evaluation_asks_for_the_open_lanes_alone_and_finds_the_same() -> None:
+    asked: list[int] = []
+    acted: list[list[int]] = []
+
+    class Heard(Corridor):
+        def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+            acted.append(actions.tolist())
+            return super().step(actions)
+
+    def at(obs: Tensor) -> Tensor:  # the clock of the lane, so that a lane in another's place would show
+        asked.append(len(obs))
+        return (10 * obs[:, 0]).long()
+
+    lengths = [2, 5, 5, 4, 5, 9, 2, 3, 7]
+    whole = evaluate_batch(at, Heard(lengths), 9, seed=0)
+    seen, asked, acted = acted, [], []
+    assert evaluate_batch(at, Heard(lengths), 9, seed=0, narrow=True) == whole
+    assert asked == [9, 9, 9, 9, 9, 2, 2, 1, 1] and acted[:5] == seen[:5]
+    assert [row[5] for row in acted] == [row[5] for row in seen] and acted[7] == [0, 0, 0, 0, 0, 70, 0, 0, 0]
+
+
+def test_a_policy_that_remembers_is_not_asked_narrowly() -> None:
+    class Remembers:
+        def reset(self) -> None: ...
+        def __call__(self, obs: Tensor) -> Tensor:
+            return still(obs)
+
+    with pytest.raises(ValueError, match="has a memory for each"):
+        evaluate_batch(Remembers(), Corridor([1]), 1, seed=0, narrow=True)
+
+
 def test_rounds_have_other_levels_and_surplus_lanes_do_not_count() -> None:
     env = Corridor([1, 2, 3])
     result = evaluate_batch(still, env, 4, seed=0)
