@@ -9,10 +9,10 @@
 A cell is a process of its own. Every 50,000 steps, and beyond a million each time that a twentieth more have been
 lived, the frozen policy plays 1,000 fresh levels: it draws its actions as in training, the first episode of each lane
 counts, and the levels are of seeds that training never has. Trials are left out while the last 100 training episodes
-succeed so seldom (0.1 below the criterion) that one would not pass. Solved is the first trial that reaches the
-criterion, 0.95; "again" is the success of that policy on 1,000 levels more, which no choice depends on. Seconds run
-from the start of the process, imports and building included, kernels compiled before (a process that is thrown away
-does it); trials are taken off, and their seconds stand beside. EpisodicCount of the position is on that clock, alone on
+succeed so seldom (0.1 below the criterion) that one would not pass, and while none can have ended by its time limit.
+Solved is the first trial that reaches the criterion, 0.95; "again" is the success of that policy on 1,000 levels more,
+which no choice depends on. Seconds run from the start of the process, imports and building included, kernels compiled
+before (a process that is thrown away does it); trials are taken off, and their seconds stand beside. EpisodicCount of the position is on that clock, alone on
 the machine with two threads, where its row has a goal (ten times that goal), and for thirty minutes on ObstructedMaze
 2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no other process can slow: 10 million, 30
 million for EpisodicCount of the position; the seconds of these are of the processor, for one thread beside others. They

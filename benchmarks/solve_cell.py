@@ -190,9 +190,10 @@ def ours(spec: Spec) -> Made:
     settings = dict(spec["settings"])
     envs = batch(spec, settings.pop("num_envs"))
     model = PPO("MlpPolicy", envs, reward=spec["reward"], seed=spec["seed"], **settings)
+    first = envs.num_envs * (envs.max_steps or 0)  # until then only successes can have ended
 
     def recent() -> float | None:
-        won = model.ep_success_buffer
+        won = model.ep_success_buffer if model.num_timesteps >= first else None
         return sum(won) / len(won) if won else None
 
     return model, recent, lambda: acting(model, False)

@@ -178,6 +178,23 @@ def test_a_cell_from_start_to_end(learner: str, tmp_path: Path) -> None:
     assert result["curve"] == f"256:{result['success']:.3f}" and result["training_seconds"] > 0
 
 
+def test_successes_do_not_count_before_failures_can() -> None:
+    """Sixteen lanes, episodes of at most 100 steps: before 1,600 steps only successes have ended."""
+    seen: list[tuple[int, bool]] = []
+    model, recent, _ = solve_cell.ours(spec(reward="task"))
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Look(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            seen.append((self.model.num_timesteps, recent() is not None))
+
+    model.learn(2560, Look())
+    assert model.ep_success_buffer and seen == [(0, False), (512, False), (1024, False), (1536, False), (2048, True)]
+
+
 def cell(row: str, column: str, seed: int, at: float | None, learner: str = "cairn") -> dict[str, Any]:
     given = solve.spec_of(learner, row, column, seed, ARGS)
     return {
