@@ -62,6 +62,8 @@ def environments() -> str:
             row = ("Reward areas", "torch", "an outcome in the plane, paid in a few areas: for quality-diversity")
         elif name in {row[0] for row in BRIDGED_IDS}:
             row = ("Many agents, bridged", "the bridge", "highway-env's intersection (extra `bench`)")
+        elif room == "crafter":
+            row = ("Crafter", "the bridge", "Hafner's open world, upstream's own code (extra `crafter`)")
         elif room == "multi":
             row = (
                 "Many agents",

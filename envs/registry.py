@@ -6,6 +6,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from .areas.ids import AREA_IDS
+from .crafter.ids import CRAFTER_IDS
 from .grid.ids import BABYAI_IDS, GRID_IDS
 from .multi.ids import BRIDGED_IDS, MULTI_IDS
 from .physics.ids import PHYSICS_IDS
@@ -23,6 +24,7 @@ TABLE: tuple[Row, ...] = (
     *((*row, None) for row in TABULAR_IDS),
     *((*row, None) for row in AREA_IDS),
     *((*row, None) for row in MULTI_IDS + BRIDGED_IDS),
+    *CRAFTER_IDS,
 )
 
 

@@ -62,7 +62,27 @@ MEANINGS = {
     "feet": "which feet are on the ground",
     "unstable": "whether the simulation broke down",
     "distance": "distance to the target",
-}
+    # Crafter
+    "facing": "what is on the tile ahead: 0 nothing, 1 water, 2 grass, 3 stone, 4 path, 5 sand, 6 tree, 7 lava, "
+    "8 coal, 9 iron, 10 diamond, 11 table, 12 furnace, 13 cow, 14 zombie, 15 skeleton, 16 to 19 arrow, 20 sapling, "
+    "21 ripe plant",
+    "health": "from 0, dead, to 9",
+    "food": "from 0 to 9; at 0 health is lost",
+    "drink": "from 0 to 9; at 0 health is lost",
+    "energy": "from 0 to 9; at 0 health is lost",
+    "sleeping": "whether the player is asleep",
+    "daylight": "from 0, night, to 1",
+    "pack": "how much the player has of sapling, wood, stone, coal, iron, diamond",
+    "tools": "how many wood, stone and iron pickaxes, and wood, stone and iron swords the player has",
+    "unlocked": "which of the 22 achievements were reached in this episode, in alphabetical order",
+    **{
+        f"to_{name}": f"steps to the nearest {name} in view, 8 where none is"
+        for name in (
+            "lava", "water", "tree", "coal", "iron", "diamond", "table", "cow", "zombie", "skeleton", "arrow",
+        )
+    },
+    "death": "what the player died of: 0 nothing, 1 lava, 2 zombie, 3 arrow, 4 hunger, 5 thirst, 6 tiredness",
+}  # fmt: skip
 COLUMNS = {
     "action": "what the agent did",
     "task_reward": "the task's own reward for this step",

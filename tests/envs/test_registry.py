@@ -10,6 +10,7 @@ import pytest
 
 import cairn
 from cairn.envs import BatchEnv, check_batch_env
+from cairn.envs.crafter.ids import CRAFTER_IDS
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.registry import TABLE, register_all
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarn
 def test_every_id_conforms(name: str) -> None:
     if name in {row[0] for row in BRIDGED_IDS}:
         pytest.importorskip("highway_env")
+    if name in {row[0] for row in CRAFTER_IDS}:
+        pytest.importorskip("crafter")
 
     def make(n: int) -> Any:
         return gym.make_vec(name, num_envs=n, device="cpu", max_episode_steps=5)
