@@ -52,6 +52,7 @@ def spec_of(env: str, policy: str, seed: int, budget: float) -> Spec:
         "near": 0.1,
         "budget": budget,
         "clock": "cpu",
+        "fruitless": 0,
         "began": 0.0,
     }
 

@@ -12,11 +12,12 @@ counts, and the levels are of seeds that training never has. Trials are left out
 succeed so seldom (0.1 below the criterion) that one would not pass, and while none can have ended by its time limit.
 Solved is the first trial that reaches the criterion, 0.95; "again" is the success of that policy on 1,000 levels more,
 which no choice depends on. Seconds run from the start of the process, imports and building included, kernels compiled
-before (a process that is thrown away does it); trials are taken off, and their seconds stand beside. EpisodicCount of the position is on that clock, alone on
-the machine with two threads, where its row has a goal (ten times that goal), and for thirty minutes on ObstructedMaze
-2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no other process can slow: 10 million, 30
-million for EpisodicCount of the position; the seconds of these are of the processor, for one thread beside others. They
-give up at two fifths of it if none of the last 100 training episodes succeeded.
+before (a process that is thrown away does it); trials are taken off, and their seconds stand beside. EpisodicCount of
+the position is on that clock, alone on the machine with two threads, where its row has a goal (ten times that goal),
+and for thirty minutes on ObstructedMaze 2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no
+other process can slow: 10 million, 30 million for EpisodicCount of the position; the seconds of these are of the
+processor, for one thread beside others. They give up at two fifths of it if none of the last 100 training episodes
+succeeded.
 
 One setting serves all cells: SETTINGS, and in each column one expression. Nothing depends on a task's name, but for
 what makes the task itself, and for the row that says that it has a memory.

@@ -79,11 +79,9 @@ class Cell:
         Raises:
             Done: It has passed, or the budget is spent.
         """
-        clocks = {
-            "process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds,
-            "steps": lambda: steps,
-        }  # fmt: skip
-        spent, recent = clocks[self.spec["clock"]](), self.recent()
+        clocks = {"process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds}
+        clock, recent = self.spec["clock"], self.recent()
+        spent = steps if clock == "steps" else clocks[clock]()
         fruitless = 0 < self.spec["fruitless"] <= steps and not recent
         over = steps > 0 and (spent >= self.spec["budget"] or fruitless)
         due = steps >= self.due
