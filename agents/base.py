@@ -193,6 +193,12 @@ class BatchAlgorithm(BaseAlgorithm):
         made.init_callback(self)
         return made
 
+    def _put_bar_away(self) -> None:
+        """End the progress bar and let go of it: it holds the model."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log of what has been lived, under Stable-Baselines3's keys."""
         seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
@@ -406,6 +412,15 @@ def arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
     """What a constructor was called with and :meth:`BatchAlgorithm.save` keeps, from its ``locals()``."""
     apart = ("self", "__class__", "env", "reward", "experience", "_init_setup_model")
     return {name: value for name, value in scope.items() if name not in apart}
+
+
+def told(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """What callbacks are told of ``learn``, from its ``locals()``: all but the callback itself.
+
+    Callbacks keep it, with the model in it. One that kept itself would be freed, and its model's memory with it, only
+    when Python's cycle collector comes by.
+    """
+    return {name: value for name, value in scope.items() if name != "callback"}
 
 
 def fetch(scalars: Mapping[str, torch.Tensor]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from ..shaping.reward import Reward, as_reward
 from ..shaping.state import pack
 from ..shaping.term import ExperienceMap, World
 from .actions import ActionForm
-from .base import BatchAlgorithm, fetch
+from .base import BatchAlgorithm, fetch, told
 from .defaults import OffPolicySettings, few_threads, resolve_off_policy
 from .noise import Noise, noise_settings
 from .q_policies import OffPolicyPolicy
@@ -211,7 +211,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
-        callback.on_training_start(locals(), globals())
+        callback.on_training_start(told(locals()), globals())
         try:
             with few_threads(max(self.batch_size, self.n_envs)):
                 while self.num_timesteps < total_timesteps and self.collect_rollouts(callback, log_interval):
@@ -223,8 +223,7 @@ class OffPolicyAlgorithm(BatchAlgorithm):
             self._pending = False
             callback.on_training_end()
         finally:
-            if self._bar is not None:
-                self._bar.close()
+            self._put_bar_away()
         return self
 
     def _begin(self, obs: Any, info: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ..envs.spaces import Pixels, Tokens, Tree, encode, torch_dtype, tree_leaves, tree_map
 from ..shaping.adam import Adam
+from ..shaping.owner import Owner
 from ..shaping.stretch import Stretch
 from . import functional as fn
 from . import fused
@@ -279,14 +280,18 @@ class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
 
 
 class Ask:
-    """A model's policy as it is now, for rewards that compare it with the one that acted (``shaping.term.Ask``)."""
+    """A model's policy as it is now, for rewards that compare it with the one that acted (``shaping.term.Ask``).
+
+    Args:
+        model: The agent, which holds its reward, which holds this.
+    """
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self._model = Owner(model)
 
     def log_prob(self, x: Stretch) -> Tensor:
         """Log-probability of ``x.action`` at ``x.obs``, ``[*]``."""
-        policy: ActorCriticPolicy = self._model.policy
+        policy: ActorCriticPolicy = self._model().policy
         rows = x.flat()
         action = cast(Tensor, rows.action)
         if policy._start.numel():
@@ -295,7 +300,7 @@ class Ask:
 
     def probs(self, x: Stretch) -> Tensor:
         """Probabilities of all discrete actions at ``x.obs``, ``[*, actions]``."""
-        distribution = self._model.policy.get_distribution(x.flat().obs).distribution
+        distribution = self._model().policy.get_distribution(x.flat().obs).distribution
         if not isinstance(distribution, torch.distributions.Categorical):
             raise TypeError("probs(x) is for one discrete action; this policy has another kind of distribution")
         return distribution.probs.reshape(*x.rows, -1)

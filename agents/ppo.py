@@ -20,7 +20,7 @@ from ..shaping.checks import check_shaping
 from ..shaping.reward import as_reward
 from ..shaping.seats import RolloutSeat
 from ..shaping.term import MAIN, Channel, World
-from .base import arguments
+from .base import arguments, told
 from .collecting import PHASES
 from .compiled import Compiled, fits
 from .compiled_memory import CompiledMemory, fits_memory
@@ -263,7 +263,7 @@ class PPO(Updating):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        callback.on_training_start(locals(), globals())
+        callback.on_training_start(told(locals()), globals())
         iteration, self._clock = 0, Clock(*PHASES)
         try:
             threads = torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -278,8 +278,7 @@ class PPO(Updating):
                     self._spent("learning")
             callback.on_training_end()
         finally:
-            if self._bar is not None:
-                self._bar.close()
+            self._put_bar_away()
         return self
 
     def dump_logs(self, iteration: int = 0) -> None:

@@ -92,7 +92,7 @@ class ReplayBuffer:
             self.lived["start"] = self._room(torch.zeros(0, dtype=torch.bool))
             self.lived["episode"] = self._room(torch.zeros(0, dtype=torch.int32))
             self.lived["t"] = self._room(torch.zeros(0, dtype=torch.int32))
-            seat.learn_from(self.count, self._pick)
+            seat.learn_from(self)
         # The pool is a queue, freed in the order it is filled: first place, places taken, and how many each row has.
         self.first = self.taken = 0
         self.ends = np.zeros(self.ring, np.int32)
@@ -310,7 +310,8 @@ class ReplayBuffer:
             next_facts=after["facts"],
         )
 
-    def _pick(self, index: Tensor) -> Stretch:
+    def pick(self, index: Tensor) -> Stretch:
+        """The transitions numbered ``index``, int64 ``[n]``, the oldest row first."""
         return self.rows(*self._locate(index))
 
     def _locate(self, index: Tensor) -> tuple[Tensor, Tensor]:

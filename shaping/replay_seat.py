@@ -1,16 +1,29 @@
 """What every replay buffer does with a reward: keep what must be evaluated when lived, score the rest when sampled."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from .owner import Owner
 from .reward import as_reward
 from .seats import Seat, one_head
 from .source import Recent
 from .stretch import Stretch
 from .term import ExperienceMap, Stream, Term, World
+
+
+class Held(Protocol):
+    """A replay buffer, as terms that learn draw from it."""
+
+    def count(self) -> int:
+        """How many transitions it holds."""
+        ...
+
+    def pick(self, index: Tensor) -> Stretch:
+        """The transitions of these numbers, int64 ``[n]`` below ``count``."""
+        ...
 
 
 class ReplaySeat(Seat):
@@ -51,10 +64,10 @@ class ReplaySeat(Seat):
         self.values: dict[Term, Tensor] = {}
         self.late: Tensor | None = None
 
-    def learn_from(self, count: Callable[[], int], pick: Callable[[Tensor], Stretch]) -> None:
-        """Let the terms sample all that the buffer holds: ``pick`` gives rows of an int64 ``[n]`` below ``count``."""
+    def learn_from(self, buffer: Held) -> None:
+        """Let the terms sample all that the buffer around this seat holds."""
         if self.source is not None:
-            self.source = BufferSource(self.source, self.world.seed, count, pick)
+            self.source = BufferSource(self.source, self.world.seed, buffer)
 
     def live(self, x: Stretch) -> Tensor:
         """Take one step of all lanes ``[N]``, whose tensors must not be changed later.
@@ -147,10 +160,11 @@ class ReplaySeat(Seat):
 class BufferSource(Recent):
     """What terms learn from in a replay buffer: ``sample`` draws from all that is held."""
 
-    def __init__(self, recent: Recent, seed: int, count: Callable[[], int], pick: Callable[[Tensor], Stretch]) -> None:
+    def __init__(self, recent: Recent, seed: int, buffer: Held) -> None:
         super().__init__(recent.reward, seed)
-        self.count, self.pick = count, pick
+        self.buffer = Owner(buffer)
 
     def sample(self, n: int) -> Stretch:
         """Draw ``n`` kept transitions with replacement, ``[n]``."""
-        return self.pick(self._draw(n, self.count(), torch.device("cpu")))
+        buffer = self.buffer()
+        return buffer.pick(self._draw(n, buffer.count(), torch.device("cpu")))

@@ -74,7 +74,7 @@ class ShapedReplayBuffer(ReplayBuffer):
         # Everything is kept on the CPU, as in Stable-Baselines3, and moved when sampled.
         world = World(self.space, action_space, lanes=n_envs, max_steps=max_steps, gamma=gamma, seed=seed)
         self.seat = ReplaySeat(reward, world, self.buffer_size, experience)
-        self.seat.learn_from(self._held, self._pick)
+        self.seat.learn_from(self)
         self.update_every = update_every
         self.columns: dict[str, Any] = {}
         self.logs: dict[str, Tensor] = {}
@@ -158,10 +158,12 @@ class ShapedReplayBuffer(ReplayBuffer):
         self.columns["obs"] = zeros(self.space, (size, lanes))
         self.columns["next_obs"] = zeros(self.space, (size, lanes))
 
-    def _held(self) -> int:
+    def count(self) -> int:
+        """How many transitions it holds."""
         return self.size() * self.n_envs
 
-    def _pick(self, index: Tensor) -> Stretch:
+    def pick(self, index: Tensor) -> Stretch:
+        """The transitions of these numbers, int64 ``[n]`` below ``count``."""
         return self.rows(index // self.n_envs, index % self.n_envs)
 
     def rows(self, at: Tensor, lane: Tensor) -> Stretch:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import ConvertCallback
 from torch import Tensor
 
-from ..base import BatchAlgorithm, arguments, fetch
+from ..base import BatchAlgorithm, arguments, fetch, told
 from ..defaults import few_threads
 from ..policies import ActorCriticPolicy
 from .common import Imitator, policy_action
@@ -112,7 +112,7 @@ class BC(Imitator, BatchAlgorithm):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        callback.on_training_start(locals(), globals())
+        callback.on_training_start(told(locals()), globals())
         listening = not isinstance(callback, ConvertCallback) or callback.callback is not None
         rounds = 0
         try:
@@ -130,8 +130,7 @@ class BC(Imitator, BatchAlgorithm):
                     self.dump_logs(rounds)
             callback.on_training_end()
         finally:
-            if self._bar is not None:
-                self._bar.close()
+            self._put_bar_away()
         return self
 
     def _before_round(self) -> None:

@@ -31,6 +31,9 @@ class Arrays:
     """The tensors of a batch of N lanes.
 
     Attributes:
+        width: Of a level, in cells.
+        height: Likewise.
+        view: Cells on a side of what the agent sees.
         state: ``cells`` int16 ``[N, H * W]``, ``ints`` int32 ``[N, AUX + a]``, ``rng`` int64 ``[N, 3]`` and ``lanes``
             int64 ``[N]``: all that decides the future.
         last: The same of ended episodes, and ``success``.
@@ -44,7 +47,7 @@ class Arrays:
     def __init__(
         self, lanes: int, width: int, height: int, view: int, aux: int, tokens: int, more: Sequence[str], where: Any
     ) -> None:
-        self.width, self.height, self.more = width, height, tuple(more)
+        self.width, self.height, self.view, self.more = width, height, view, tuple(more)
         cells, numbers = width * height, L.AUX + aux
 
         def zeros(*shape: int, dtype: torch.dtype = torch.bool) -> Tensor:

@@ -3,18 +3,16 @@
 # mypy: disable-error-code="untyped-decorator"
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from .launches import Run
+from .arrays import Arrays
+from .launches import Programs, Run
 from .pictures import Images
 from .state import STEPS
-
-if TYPE_CHECKING:
-    from .engine import GridBatch
 
 
 def find_due(ints: wp.array2d[wp.int32], every: wp.int32, mask: wp.array[wp.bool]) -> None:
@@ -32,38 +30,41 @@ class Camera:
     """Draws as upstream's arguments (highlight, tile_size, agent_pov) ask; memory is taken where it is first wanted.
 
     Args:
-        batch: The batch, made with ``render_mode="rgb_array"``.
+        arrays: The memory of a batch made with ``render_mode="rgb_array"``.
+        programs: What it runs.
         tile: Pixels of a cell's side.
         pov: Show what the agent sees instead of the whole level.
+        highlight: Show in the whole level what the agent sees.
     """
 
-    def __init__(self, batch: "GridBatch", tile: int, pov: bool) -> None:
-        self._batch, self._tile, self._kind = batch, tile, "rgb" if pov else "rgb_full"
+    def __init__(self, arrays: Arrays, programs: Programs, tile: int, pov: bool, highlight: bool) -> None:
+        self._arrays, self._programs = arrays, programs
+        self._tile, self._kind, self._highlight = tile, "rgb" if pov else "rgb_full", highlight
         self._all: Images | None = None
         self._now: Images | None = None
         self._last: Images | None = None
-        self._due = torch.zeros(batch.num_envs, dtype=torch.bool, device=batch.device)
+        self._due = torch.zeros_like(arrays.mask)
         self._finders: dict[int, Run] = {}
 
     def _images(self, mask: Tensor, last: bool = False) -> Images:
-        highlight = self._batch.highlight
-        return Images(self._batch, self._kind, mask, last=last, tile=self._tile, highlight=highlight)
+        shown: dict[str, Any] = {"tile": self._tile, "highlight": self._highlight}
+        return Images(self._arrays, self._programs, self._kind, mask, last=last, **shown)
 
     def everyone(self) -> Tensor:
         """Pictures of all lanes, ``[N, H, W, 3]``."""
         if self._all is None:
-            self._all = self._images(self._batch.arrays.everyone)
+            self._all = self._images(self._arrays.everyone)
         return self._all()
 
     def begun(self) -> tuple[Tensor, Tensor]:
         """Pictures of the lanes that the last reset was of, and which these are."""
-        self._due.copy_(self._batch.arrays.mask)
+        self._due.copy_(self._arrays.mask)
         return self._frames()
 
     def due(self, every: int) -> tuple[Tensor, Tensor]:
         """Pictures of the lanes whose episode has lasted a multiple of ``every`` steps, and which these are."""
         if every not in self._finders:
-            arrays, programs = self._batch.arrays, self._batch.programs
+            arrays, programs = self._arrays, self._programs
             self._finders = {
                 every: programs.program(
                     [
@@ -90,7 +91,7 @@ class Camera:
 
     def last(self) -> tuple[Tensor, Tensor]:
         """Last pictures of the episodes that have just ended, and which these are."""
-        done = self._batch.arrays.result["done"]
+        done = self._arrays.result["done"]
         if self._last is None:
             self._last = self._images(done, last=True)
         return self._last(), done

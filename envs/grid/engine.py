@@ -1,6 +1,7 @@
 """The batch: MiniGrid levels in Warp arrays that torch sees without a copy."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +21,7 @@ from .family import Family, Plan, family_of
 from .inout import StateInOut
 from .kernels import Rules, kernels
 from .launches import Programs
-from .levels import Levels, LevelSet
+from .levels import Ground, Levels, LevelSet
 from .state import PARAMS
 from .stream import check_seed, fresh_seed, lane_keys
 
@@ -137,11 +138,13 @@ class GridBatch(StateInOut, BatchEnv):
         self.arrays = Arrays(num_envs, *size, more_facts.check_names(facts), where)
         # What must agree for one batch's levels, or its state, to make sense in another.
         self.world = f"{upstream} {self.width}x{self.height} {plan.params}"
-        self._level_set = LevelSet(self, levels, kwargs)
+        another = partial(type(self), upstream, device=where, **kwargs)
+        ground = Ground(self.world, upstream, kwargs, family, plan, self.arrays, cap, another)
+        self._level_set = LevelSet(ground, levels)
         self._capped = f"{self.world} {cap}/{env.max_steps} steps{self._level_set.name}"
         self.programs = self._programs(mission, cap, threads)
         self._seed: int | None = None
-        self._camera = Camera(self, int(env.tile_size), bool(env.agent_pov))
+        self._camera = Camera(self.arrays, self.programs, int(env.tile_size), bool(env.agent_pov), self.highlight)
 
     def _programs(self, mission: Tokens, cap: int, threads: int | None) -> Programs:
         """Show the memory to Warp, and record what a step and a reset launch."""

@@ -14,20 +14,19 @@ lane's own stream from its second draw on.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import layout as L
 from . import live, single
+from .arrays import Arrays
 from .checks import check_lanes
+from .family import Family, Plan
 from .stream import check_seed
-
-if TYPE_CHECKING:
-    from .engine import GridBatch
 
 FORMAT = "cairn-levels-1"
 _TYPES = {"cells": torch.int16, "ints": torch.int32, "keys": torch.int64}
@@ -141,6 +140,31 @@ def check_keys(levels: Any) -> list[tuple[int, int, int]] | int | Seeds | Levels
     return checked
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a set of levels knows of the batch that it is for.
+
+    Attributes:
+        world: What its levels are levels of.
+        upstream: Upstream's id.
+        kwargs: The arguments of upstream's class.
+        family: Of the id.
+        plan: Of the id with these arguments.
+        arrays: The batch's memory.
+        max_steps: Of an episode.
+        batch: Makes one of so many lanes of the same world, with levels without end.
+    """
+
+    world: str
+    upstream: str
+    kwargs: dict[str, Any]
+    family: Family
+    plan: Plan
+    arrays: Arrays
+    max_steps: int
+    batch: Callable[[int], Any]
+
+
 class LevelSet:
     """The fixed set of levels of one batch, or none.
 
@@ -149,16 +173,15 @@ class LevelSet:
         name: What tells one set from another, for the batch's saved states.
 
     Args:
-        batch: A ``GridBatch`` with its memory.
+        ground: The batch.
         given: What ``levels=`` was.
-        kwargs: The arguments of upstream's class.
 
     Raises:
         ValueError: If the levels do not fit the batch, or are damaged.
     """
 
-    def __init__(self, batch: "GridBatch", given: Any, kwargs: dict[str, Any]) -> None:
-        self._batch, self._kwargs = batch, kwargs
+    def __init__(self, ground: Ground, given: Any) -> None:
+        self._ground = ground
         self._count = 0
         self._seed: int | None = None
         self.levels: Levels | None = None
@@ -172,14 +195,15 @@ class LevelSet:
             made = self._blank(checked)  # a count's levels are those of the seed, so a reset makes them
         elif isinstance(checked, Levels):
             made = checked
-            if made.world != batch.world:
-                raise ValueError(f"the levels are of {made.world!r}, and this batch is {batch.world!r}")
+            if made.world != ground.world:
+                raise ValueError(f"the levels are of {made.world!r}, and this batch is {ground.world!r}")
         else:
             made = self._of_upstream(checked) if isinstance(checked, Seeds) else self._of_keys(checked)
         self._check(made)
         self.name = f", levels {self._count or made.digest()}"
         # Clones: what the caller does with the arrays afterwards must not reach the kernels unchecked.
-        self.levels = Levels(made.world, *(t.to(batch.device).clone() for t in (made.cells, made.ints, made.keys)))
+        where = ground.arrays.mask.device
+        self.levels = Levels(made.world, *(t.to(where).clone() for t in (made.cells, made.ints, made.keys)))
 
     def reseed(self, seed: int) -> None:
         """Fill a count's set with the levels of a seed."""
@@ -191,39 +215,39 @@ class LevelSet:
             self._seed = seed
 
     def _blank(self, count: int) -> Levels:
-        state = self._batch.arrays.state
+        state = self._ground.arrays.state
         cells, ints = (torch.zeros(count, state[n].shape[1], dtype=state[n].dtype) for n in ("cells", "ints"))
-        return Levels(self._batch.world, cells, ints, torch.zeros(count, 2, dtype=torch.int64))
+        return Levels(self._ground.world, cells, ints, torch.zeros(count, 2, dtype=torch.int64))
 
     def _of_upstream(self, seeds: Seeds) -> Levels:
         """The levels that upstream's own class makes of its seeds."""
-        base, arguments = single.upstream_class(self._batch.upstream)
-        env: Any = base(**{**arguments, **self._kwargs})
+        ground = self._ground
+        base, arguments = single.upstream_class(ground.upstream)
+        env: Any = base(**{**arguments, **ground.kwargs})
         made = self._blank(len(seeds.seeds))
         for k, seed in enumerate(seeds.seeds):
             env.reset(seed=seed)
-            cells, ints = live.read(env, self._batch.family, self._batch.plan)
+            cells, ints = live.read(env, ground.family, ground.plan)
             made.cells[k], made.ints[k] = torch.from_numpy(cells), torch.from_numpy(ints)
         return made
 
     def _of_keys(self, keys: Sequence[tuple[int, int, int]]) -> Levels:
         """The levels of (seed, lane, episode) keys, made by a batch of the same world without a fixed set."""
-        batch = self._batch
-        maker = type(batch)(batch.upstream, len(keys), device=batch.device, **self._kwargs)
+        maker = self._ground.batch(len(keys))
         maker.begin(keys)
         state = maker.get_state()["lanes"]
         return Levels(
-            batch.world, state["cells"], state["ints"], state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous()
+            self._ground.world, state["cells"], state["ints"], state["rng"][:, [L.EPISODE_KEY, L.COUNTER]].contiguous()
         )
 
     def _check(self, made: Levels) -> None:
-        batch = self._batch
+        ground = self._ground
         for name in ("cells", "ints"):
-            have, want = getattr(made, name), batch.arrays.state[name]
+            have, want = getattr(made, name), ground.arrays.state[name]
             if have.dtype != want.dtype or have.dim() != 2 or have.shape[1] != want.shape[1] or not len(have):
                 raise ValueError(f"the levels are damaged: {name} is {have.dtype} {list(have.shape)}")
         if made.keys.dtype != torch.int64 or tuple(made.keys.shape) != (len(made), 2) or len(made.ints) != len(made):
             raise ValueError(f"the levels are damaged: keys is {made.keys.dtype} {list(made.keys.shape)}")
         if not self._count:
-            most, missions = int(batch.max_steps or 0), len(batch.plan.missions)
-            check_lanes(made.cells, made.ints, batch.width, batch.height, missions, most, "the levels are")
+            sizes = ground.arrays.width, ground.arrays.height, len(ground.plan.missions), ground.max_steps
+            check_lanes(made.cells, made.ints, *sizes, "the levels are")

@@ -9,7 +9,7 @@ four directions or none, and highlight or none; a picture is then copied togethe
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,9 @@ import warp as wp
 from torch import Tensor
 
 from . import layout as L
-from .launches import Run
+from .arrays import Arrays
+from .launches import Programs, Run
 from .state import load_cell
-
-if TYPE_CHECKING:
-    from .engine import GridBatch
 
 KINDS = ("full", "onehot", "rgb", "rgb_full")
 ONE_HOT = (11, 6, 3)  # upstream's number of types, colours and states
@@ -198,8 +196,8 @@ def _kernel(kind: str) -> Any:
     return wp.kernel(shows[kind], name=f"grid_show_{kind}", module="unique", module_options=options)
 
 
-def image_shape(batch: "GridBatch", kind: str, tile: int) -> tuple[int, int, int]:
-    """The shape of one lane's image of a kind.
+def image_shape(arrays: Arrays, kind: str, tile: int) -> tuple[int, int, int]:
+    """The shape of one lane's image of a kind, in a batch with this memory.
 
     Raises:
         ValueError: If the kind or the tile is none.
@@ -209,10 +207,10 @@ def image_shape(batch: "GridBatch", kind: str, tile: int) -> tuple[int, int, int
     if isinstance(tile, bool) or not isinstance(tile, int) or not 1 <= tile <= 256:
         raise ValueError(f"a tile has from 1 to 256 pixels a side, got {tile!r}")
     return {
-        "full": (batch.width, batch.height, 3),
-        "onehot": (batch.view, batch.view, sum(ONE_HOT)),
-        "rgb": (batch.view * tile, batch.view * tile, 3),
-        "rgb_full": (batch.height * tile, batch.width * tile, 3),
+        "full": (arrays.width, arrays.height, 3),
+        "onehot": (arrays.view, arrays.view, sum(ONE_HOT)),
+        "rgb": (arrays.view * tile, arrays.view * tile, 3),
+        "rgb_full": (arrays.height * tile, arrays.width * tile, 3),
     }[kind]
 
 
@@ -223,7 +221,8 @@ class Images:
         out: uint8 ``[N, ...]``; rows that were not asked for are left as they were.
 
     Args:
-        batch: The batch.
+        arrays: The batch's memory.
+        programs: What it runs.
         kind: One of ``KINDS``.
         mask: bool ``[N]``: whose images are wanted, read at every run.
         last: Of the last states of ended episodes.
@@ -232,33 +231,38 @@ class Images:
     """
 
     def __init__(
-        self, batch: "GridBatch", kind: str, mask: Tensor, *, last: bool, tile: int = 8, highlight: bool = True
+        self,
+        arrays: Arrays,
+        programs: Programs,
+        kind: str,
+        mask: Tensor,
+        *,
+        last: bool,
+        tile: int = 8,
+        highlight: bool = True,
     ) -> None:
-        shape = image_shape(batch, kind, tile)
-        obs, facts = (
-            (batch.arrays.final_obs, batch.arrays.final_facts) if last else (batch.arrays.obs, batch.arrays.facts)
-        )
-        self.out = torch.zeros(batch.num_envs, *shape, dtype=torch.uint8, device=batch.device)
+        shape, device = image_shape(arrays, kind, tile), mask.device
+        obs, facts = (arrays.final_obs, arrays.final_facts) if last else (arrays.obs, arrays.facts)
+        self.out = torch.zeros(len(mask), *shape, dtype=torch.uint8, device=device)
         self._mask = mask
         atlas = Atlas()
         atlas.tile, atlas.highlight = tile, int(highlight)
         if kind.startswith("rgb"):
             tiles, place = _drawn(tile)
-            self._atlas = torch.from_numpy(tiles).to(batch.device), torch.from_numpy(place).to(batch.device)
+            self._atlas = torch.from_numpy(tiles).to(device), torch.from_numpy(place).to(device)
             atlas.tiles, atlas.place = wp.from_torch(self._atlas[0]), wp.from_torch(self._atlas[1])
-        cells = batch.view**2 if kind in ("onehot", "rgb") else batch.width * batch.height
+        cells = arrays.view**2 if kind in ("onehot", "rgb") else arrays.width * arrays.height
         chunks = []
-        for part in batch.programs.chunks:
+        for part in programs.chunks:
             seen = Seen()
-            seen.width, seen.height = batch.width, batch.height
+            seen.width, seen.height = arrays.width, arrays.height
             for name, tensor in {**facts, "image": obs["image"], "mask": mask}.items():
                 if name in ("cells", "position", "direction", "image", "mask"):
                     setattr(seen, name, wp.from_torch(tensor[part]))
             lanes = part.stop - part.start
-            chunks.append(
-                [batch.programs.record(_kernel(kind), (lanes, cells), seen, atlas, wp.from_torch(self.out[part]))]
-            )
-        self._run: Run = batch.programs.program(chunks)
+            out = wp.from_torch(self.out[part])
+            chunks.append([programs.record(_kernel(kind), (lanes, cells), seen, atlas, out)])
+        self._run: Run = programs.program(chunks)
 
     def __call__(self) -> Tensor:
         """Fill the wanted rows of ``out`` and return it."""

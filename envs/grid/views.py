@@ -36,7 +36,7 @@ class GridView(BatchWrapper):
     env: GridBatch
 
     def __init__(self, env: GridBatch, observation: str, tile: int = 8) -> None:
-        shape = image_shape(env, observation, tile)
+        shape = image_shape(env.arrays, observation, tile)
         super().__init__(env)
         self.observation = observation
         image: gym.spaces.Box
@@ -51,8 +51,9 @@ class GridView(BatchWrapper):
         self.single_observation_space = gym.spaces.Dict({**inner.spaces, "image": image})
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         everyone, done = env.arrays.everyone, env.arrays.result["done"]
-        self._now = Images(env, observation, everyone, last=False, tile=tile, highlight=env.highlight)
-        self._last = Images(env, observation, done, last=True, tile=tile, highlight=env.highlight)
+        shown: dict[str, Any] = {"tile": tile, "highlight": env.highlight}
+        self._now = Images(env.arrays, env.programs, observation, everyone, last=False, **shown)
+        self._last = Images(env.arrays, env.programs, observation, done, last=True, **shown)
         self._obs = {**env.arrays.obs, "image": self._now.out}
         self._final_obs = {**env.arrays.final_obs, "image": self._last.out}
 

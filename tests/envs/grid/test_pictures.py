@@ -95,4 +95,4 @@ def test_pictures_are_asked_for():
         GridBatch("MiniGrid-Empty-5x5-v0", 1, render_mode="rgb_array").render()
     for tile in (0, 257, 2.0, True):
         with pytest.raises(ValueError, match="pixels a side"):
-            image_shape(batch, "rgb", tile)
+            image_shape(batch.arrays, "rgb", tile)
