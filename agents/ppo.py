@@ -77,11 +77,12 @@ class PPO(Updating):
         whole_episodes: Learn from the rows of episodes that began and ended within the rollout, and from no others. A
             term that speaks when an episode has ended (``MinForm``, ``Gated``) says nothing yet of those still open,
             and what it says of steps of earlier rollouts stands at the episode's end. Rollouts should be some episodes
-            long; those that hold no whole episode teach nothing.
+            long; those that hold no whole episode teach nothing. Needs a ``reward``.
         _init_setup_model: False leaves the networks to be built later, as in Stable-Baselines3.
 
     Raises:
-        ValueError: Spaces that no policy can act in, or sizes that make no minibatch.
+        ValueError: Spaces that no policy can act in, sizes that make no minibatch, or ``whole_episodes`` without a
+            reward.
         TypeError: ``reward`` is a number, or ``policy`` is not ours.
     """
 
@@ -139,6 +140,8 @@ class PPO(Updating):
         self.compile, self.cudagraphs, self.whole_episodes = compile, cudagraphs, whole_episodes
         self.reward = None if reward is None else as_reward(reward)
         self._look()
+        if env is not None:
+            self._check_whole_episodes()
         self.seat: RolloutSeat | None = None
         self.channels: tuple[Channel, ...] = (MAIN,) if self.reward is None else tuple(self.reward.channels)
         self._pending = False  # a rollout waits for its update
@@ -174,6 +177,14 @@ class PPO(Updating):
         self._memories: Memories | None = None
         if self.batch is not None:
             self._make_room()
+
+    def _check_whole_episodes(self) -> None:
+        """Not when a model is loaded to predict: without environments its reward is left out."""
+        if self.whole_episodes and self.reward is None:
+            raise ValueError(
+                "whole_episodes=True leaves rows out for rewards that speak when an episode has ended, and this model "
+                "has no reward expression: pass it as reward= (Task() is the environment's own), or leave this out"
+            )
 
     def _settle(self) -> None:
         """Fix the settings that follow from the number of environments, and say so."""
@@ -260,6 +271,7 @@ class PPO(Updating):
         Returns:
             The model.
         """
+        self._check_whole_episodes()
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )

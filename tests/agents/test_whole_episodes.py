@@ -1,5 +1,6 @@
 """PPO(whole_episodes=True): only rows of episodes that began and ended within the rollout are learned from."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -75,3 +76,20 @@ def test_a_rollout_without_a_whole_episode_teaches_nothing() -> None:
     ppo.learn(8 * LANES)
     assert ppo.num_timesteps == 8 * LANES
     assert all(torch.equal(a, b) for a, b in zip(before, ppo.policy.parameters()))
+
+
+def test_it_needs_a_reward(tmp_path: Path) -> None:
+    envs = gym.make_vec(ID, num_envs=LANES, max_episode_steps=7)
+    with pytest.raises(ValueError, match=r"no reward expression: pass it as reward= \(Task\(\)"):
+        PPO("MlpPolicy", envs, whole_episodes=True)
+    ppo = PPO("MlpPolicy", envs, reward=Task(), whole_episodes=True, n_steps=16, batch_size=16, seed=0)
+    ppo.learn(16 * LANES)
+    assert ppo._rows_used is not None and not ppo._rows_used.all()  # what the message says is true
+    ppo.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model")  # without environments, to predict
+    obs = gym.make(ID).reset(seed=0)[0]
+    assert loaded.predict(obs, deterministic=True)[0] == ppo.predict(obs, deterministic=True)[0]
+    loaded.set_env(envs)
+    with pytest.raises(ValueError, match="no reward expression"):
+        loaded.learn(16)
+    assert PPO.load(tmp_path / "model", env=envs).learn(16 * LANES).num_timesteps > 0
