@@ -1,0 +1,7 @@
+"""``python -m cairn.cli`` is ``cairn``."""
+
+import sys
+
+from . import main
+
+sys.exit(main())
