@@ -6,49 +6,20 @@ branches and takes each row's own by ``where``; one over numbers that are known 
 """
 
 import re
-from collections.abc import Mapping as Given
 from collections.abc import Sequence as Several
-from typing import NoReturn
 
-from .builder import Builder, dtype_of
-from .indexing import RANGE, index
+from .builder import dtype_of
 from .inputs import Input
 from .limits import LIMITS, Limits, ProgramError
-from .nodes import (
-    Assign,
-    Attribute,
-    Binary,
-    Call,
-    Choice,
-    Compare,
-    Constant,
-    Expr,
-    For,
-    Function,
-    If,
-    Index,
-    Logic,
-    Mapping,
-    Module,
-    Name,
-    Node,
-    Return,
-    Sequence,
-    Slice,
-    Statement,
-    Store,
-    Text,
-    Unary,
-)
-from .operations import OPERATIONS
+from .lower_expressions import LowerExpressions, Names
+from .nodes import Assign, For, Function, If, Module, Return, Statement, Store
 from .parser import parse
-from .table import CONSTANTS, KINDS, PREFIXES, RESERVED, Operation, find, nearest
+from .table import RESERVED
 from .tape import Tape, make_tape
 from .values import Array, Items, Kind, Nothing, Number, Parts, Rows, Unset, Value, Word
 
 ENTRIES = ("compute_reward", "reward", "reward_function", "compute_dense_reward")
 _COMPONENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
-Names = dict[str, Value]
 
 
 def compile_program(text: str, inputs: Several[Input], limits: Limits = LIMITS) -> Tape:
@@ -71,20 +42,15 @@ def compile_program(text: str, inputs: Several[Input], limits: Limits = LIMITS) 
         raise ProgramError("budget", "the program stands too deep in itself") from None
 
 
-class _Lowering:
+class _Lowering(LowerExpressions):
+    """Walks through a program."""
+
     def __init__(self, module: Module, inputs: Several[Input], limits: Limits) -> None:
-        self.module, self.limits = module, limits
-        self.build = Builder(module.text, limits)
-        self.functions = {f.name: f for f in module.functions}
+        super().__init__(module, limits)
         self.inputs = {i.name: i for i in inputs}
         self.constants: Names = {}
         self.calls: list[str] = []
-        self.depth = self.trips = self.returned = 0
-
-    def refuse(self, message: str, at: Node | None = None, layer: str = "types") -> NoReturn:
-        if at is not None:
-            self.build.at = at.at
-        self.build.refuse(message, layer)
+        self.trips = self.returned = 0
 
     def run(self) -> Tape:
         for statement in self.module.constants:
@@ -158,13 +124,6 @@ class _Lowering:
         return array
 
     # Statements. A body gives what it returns, or None where it goes on.
-
-    def enter(self, node: Node) -> None:
-        self.build.at = node.at
-        self.build.step()
-        self.depth += 1
-        if self.depth > self.limits.nesting:
-            self.refuse("blocks, calls and expressions stand too deep in each other", layer="budget")
 
     def body(self, statements: tuple[Statement, ...], names: Names) -> Value | None:
         for i, statement in enumerate(statements):
@@ -302,131 +261,6 @@ class _Lowering:
             return yes
         return self.refuse(f"the branches of this if give {yes} and {no}")
 
-    # Expressions.
-
-    def value(self, expr: Expr, names: Names) -> Value:
-        self.enter(expr)
-        found = self.found(expr, names)
-        self.depth -= 1
-        self.build.at = expr.at
-        return found
-
-    def found(self, expr: Expr, names: Names) -> Value:
-        build = self.build
-        if isinstance(expr, Constant):
-            return Nothing() if expr.value is None else Number(expr.value)
-        if isinstance(expr, Text):
-            return Word(expr.value)
-        if isinstance(expr, Name):
-            return self.named(expr.word, names)
-        if isinstance(expr, Attribute):
-            return self.attribute(expr, names)
-        if isinstance(expr, Call):
-            return self.call(expr, names)
-        if isinstance(expr, Index):
-            return self.index(expr, names)
-        if isinstance(expr, Sequence):
-            return Items(tuple(self.value(item, names) for item in expr.items))
-        if isinstance(expr, Mapping):
-            return Parts({key: self.value(item, names) for key, item in zip(expr.keys, expr.values)})
-        if isinstance(expr, Binary):
-            left, right = self.value(expr.left, names), self.value(expr.right, names)
-            build.at = expr.at
-            return build.arithmetic(expr.op, left, right)
-        if isinstance(expr, Unary):
-            inner = self.value(expr.value, names)
-            build.at = expr.at
-            if expr.op == "+":
-                return build.operand(inner)
-            return build.negative(inner) if expr.op == "-" else build.negated(inner)
-        if isinstance(expr, Logic):
-            left, right = self.value(expr.left, names), self.value(expr.right, names)
-            build.at = expr.at
-            return build.logic(expr.op, left, right)
-        if isinstance(expr, Compare):
-            return self.compare(expr, names)
-        if isinstance(expr, Choice):
-            test = self.value(expr.condition, names)
-            build.at = expr.at
-            truth = build.truth(test, "if")
-            if isinstance(truth, Number):
-                return self.value(expr.yes if truth.value else expr.no, names)
-            yes, no = self.value(expr.yes, names), self.value(expr.no, names)
-            build.at = expr.at
-            return build.where(truth, yes, no)
-        return self.refuse("this has no value", expr)
-
-    def compare(self, expr: Compare, names: Names) -> Value:
-        values = [self.value(v, names) for v in expr.values]
-        self.build.at = expr.at
-        found: Value = self.build.compare(expr.ops[0], values[0], values[1])
-        for op, left, right in zip(expr.ops[1:], values[1:], values[2:]):
-            found = self.build.logic("and", found, self.build.compare(op, left, right))
-        return found
-
-    def named(self, word: str, names: Given[str, Value]) -> Value:
-        if word in names:
-            if isinstance(names[word], Unset):
-                self.refuse(f"{word!r} is set in one branch of an if only; set it before the if")
-            return names[word]
-        if word in KINDS:
-            return Kind(KINDS[word])
-        if word in OPERATIONS or word in self.functions:
-            self.refuse(f"{word!r} is a function, and is called: {word}(...)")
-        known = ", ".join(name for name in names if not name.startswith("_"))
-        self.refuse(f"there is nothing called {word!r}; there are {known}"[:400])
-
-    def attribute(self, expr: Attribute, names: Names) -> Value:
-        dotted = _dotted(expr)
-        prefix, _, word = dotted.rpartition(".")
-        if prefix in PREFIXES:
-            if word in CONSTANTS:
-                return Number(CONSTANTS[word])
-            if word in KINDS:
-                return Kind(KINDS[word])
-            self.refuse(f"there is no {dotted!r} here{nearest(word)}", expr)
-        value = self.value(expr.value, names)
-        self.build.at = expr.at
-        if expr.word == "shape" and isinstance(value, Array):
-            return self.build.shape_of(value)
-        if expr.word == "ndim" and isinstance(value, Array):
-            return Number(len(value.shape) + value.batched)
-        if expr.word in ("device", "dtype") and isinstance(value, Array):
-            return Nothing() if expr.word == "device" else Kind(value.dtype)
-        self.refuse(f"{value} has no {expr.word!r}: there are operations, and shape{nearest(expr.word)}")
-
-    def call(self, expr: Call, names: Names) -> Value:
-        operation, first = self.callee(expr, names)
-        args = (*first, *(self.value(a, names) for a in expr.args))
-        keywords = tuple(self.value(k, names) for k in expr.keywords)
-        self.build.at = expr.at
-        if isinstance(operation, Function):
-            return self.inline(operation, args, expr.names, keywords)
-        return operation.call(self.build, args, expr.names, keywords)
-
-    def callee(self, expr: Call, names: Names) -> tuple[Operation | Function, tuple[Value, ...]]:
-        """What is called, and the value it is a method of."""
-        dotted = _dotted(expr.called)
-        root = dotted.partition(".")[0]
-        if isinstance(expr.called, Name):
-            if dotted in self.functions:
-                return self.functions[dotted], ()
-            if dotted == "range":
-                return RANGE, ()
-            if isinstance(names.get(dotted), Array | Number) and dotted not in OPERATIONS:
-                self.refuse(f"{dotted!r} is a value, and no function", expr)
-        elif isinstance(expr.called, Attribute) and not (root in RESERVED and root not in names):
-            value = self.value(expr.called.value, names)
-            self.build.at = expr.at
-            method = find(expr.called.word)
-            if method is None or not isinstance(value, Array):
-                self.refuse(f"{value} has no {expr.called.word!r}{nearest(expr.called.word)}")
-            return method, (value,)
-        found = find(dotted) if dotted else None
-        if found is None:
-            self.refuse(f"there is no operation {dotted or 'like this'!r} here{nearest(dotted)}"[:300], expr)
-        return found, ()
-
     def inline(
         self, function: Function, args: tuple[Value, ...], names: tuple[str, ...], keywords: tuple[Value, ...]
     ) -> Value:
@@ -458,51 +292,6 @@ class _Lowering:
         if result is None:
             self.refuse(f"{function.name} does not return")
         return result
-
-    def index(self, expr: Index, names: Names) -> Value:
-        value = self.value(expr.value, names)
-        items = [None if i is None else self.item(i, names) for i in expr.items]
-        self.build.at = expr.at
-        if isinstance(value, Parts) and len(items) == 1 and isinstance(items[0], Word):
-            if items[0].value not in value.items:
-                self.refuse(f"there is no component {items[0].value!r}")
-            return value.items[items[0].value]
-        if isinstance(value, Items) and len(items) == 1:
-            return self.item_of(value, items[0])
-        if not isinstance(value, Array):
-            self.refuse(f"{value} has nothing to index")
-        return index(self.build, value, items)
-
-    def item(self, expr: Expr, names: Names) -> "Value | slice":
-        if not isinstance(expr, Slice):
-            return self.value(expr, names)
-        parts: list[int | None] = []
-        for part in (expr.start, expr.stop, expr.step):
-            found = None if part is None else self.value(part, names)
-            if found is not None and not (isinstance(found, Number) and dtype_of(found) == "i"):
-                self.refuse("slices are made of whole numbers that are known", expr)
-            parts.append(None if found is None else int(found.value))
-        if parts[2] is not None and parts[2] < 1:
-            self.refuse("the step of a slice is at least 1", expr)
-        return slice(*parts)
-
-    def item_of(self, value: Items, item: "Value | slice | None") -> Value:
-        if isinstance(item, slice):
-            return Items(value.items[item])
-        if not (isinstance(item, Number) and dtype_of(item) == "i"):
-            self.refuse("a list is indexed by whole numbers that are known")
-        if not -len(value.items) <= item.value < len(value.items):
-            self.refuse(f"there is no item {item.value} among {len(value.items)}")
-        return value.items[int(item.value)]
-
-
-def _dotted(expr: Expr) -> str:
-    """``a.b.c`` as text; "" where it is anything else."""
-    words: list[str] = []
-    while isinstance(expr, Attribute):
-        words.append(expr.word)
-        expr = expr.value
-    return ".".join([expr.word, *reversed(words)]) if isinstance(expr, Name) else ""
 
 
 def _returns(statement: Statement) -> bool:
