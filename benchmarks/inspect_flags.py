@@ -66,7 +66,8 @@ CASES = (
 def judged(case: Case, folder: Path, episodes: int) -> dict[str, Any]:
     """Train the case and look for faults, without pictures."""
     from cairn.agents.training import TrainConfig, train
-    from cairn.pages import inspecting
+    from cairn.pages.seeing import look
+    from cairn.pages.subjects import of_run
 
     began = time.process_time()
     settings: dict[str, Any] = {"n_steps": 64, "batch_size": 256, "n_epochs": 4} if case.agent == "ppo" else {}
@@ -77,10 +78,10 @@ def judged(case: Case, folder: Path, episodes: int) -> dict[str, Any]:
             agent_args=settings, env_args=case.env_args,
         )
     )  # fmt: skip
-    subject = inspecting._of_run(run, None, False)
+    subject = of_run(run, None, False)
     make = subject.make
     subject.make = lambda lanes, pictures: make(lanes, False)
-    flags = inspecting.look(subject, episodes, 0).flags
+    flags = look(subject, episodes, 0).flags
     returns = [row["rollout/ep_rew_mean"] for row in subject.rows if row.get("rollout/ep_rew_mean") is not None]
     return {
         "run": case.name, "env": case.env, "agent": case.agent, "reward": case.reward, "steps": case.steps,

@@ -1,77 +1,26 @@
 """``cairn inspect``: one page on what a reward pays, when, where, and which known faults it has."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 
-from ..agents import training
-from ..agents.config import ConfigError, check_env_args, check_env_id, from_json
-from ..agents.data.command import draw
-from ..agents.evaluation import fresh_seed
-from ..agents.training import acting
-from ..envs.batch import BatchEnv
-from ..envs.bridges import make_batch
-from ..envs.kinds import Tokens
-from ..qd.config import is_search
+from ..agents.config import ConfigError
 from ..runs import Run
-from ..shaping.grammar import parse
-from ..shaping.reward import Reward, RewardError, as_reward
+from ..shaping.reward import Reward
 from ..shaping.schedules import Schedule
-from ..shaping.seats import Seat
-from ..shaping.term import World
-from . import judging
 from .document import document, safe, table, write
 from .film import film
 from .flags import TITLES, Flag
-from .living import Actor, Life, Paid, live, pay
-from .maps import ground_of, map_of, short
+from .judging import role_of
+from .maps import short
+from .seeing import Seen, look
+from .subjects import Subject, of_expression, of_run
 
-FRAMES = 240
-"""The most pictures that a page has of an episode."""
-SLOW = 120
-"""The same of worlds whose pictures are rendered in three dimensions, at a tenth of a second each."""
-STEPS = 2000
-"""The most steps of an episode that a page shows."""
-WANDERINGS = 8
-"""Episodes of random actions in which loops are looked for, and on a grid's level the map is made of."""
-WANDER = 300
-"""Steps of each at most."""
 RAW = "task, unshaped"
 """The name of the environment's own reward, where no term is just that."""
-ROUTES = 4
-"""Further episodes of the agent on the level that is shown."""
-
-Maker = Callable[[int, bool], BatchEnv]
-"""Makes a batch of so many lanes, with pictures or without."""
-
-
-@dataclass
-class Subject:
-    """What a page is about."""
-
-    title: str
-    make: Maker
-    reward: Reward
-    """Not bound: its copies are."""
-    actor: Callable[[BatchEnv], Actor]
-    facts: dict[str, str]
-    """What stands under the title, by name."""
-    gamma: float | None = None
-    step: int = 0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    gives: frozenset[str] = frozenset()
-    ask: Any = None
-    trained: bool = False
-    """It is a run, so the terms have learned and the discount is an agent's."""
-    random: bool = False
-    """The actor draws at random, so its episodes are wanderings already."""
 
 
 def inspect(
@@ -116,262 +65,20 @@ def inspect(
     if folder:
         if env is not None or env_args:
             raise ConfigError(f"{what} is a run, which has its environment: leave --env and --env-args out")
-        subject = _of_run(Path(what), reward, deterministic)
+        subject = of_run(Path(what), reward, deterministic)
     else:
         if env is None:
             raise ConfigError(
                 f"{what} is no run folder; to look at an expression, name an environment: "
                 "cairn inspect 'task + 0.01*count' --env cairn/FourRooms-v0"
             )
-        subject = _of_expression(what, env, actor, gamma, dict(env_args or {}), deterministic)
+        subject = of_expression(what, env, actor, gamma, dict(env_args or {}), deterministic)
     path = Path(to) if to is not None else (Path(what) if folder else Path()) / "inspect.html"
     if folder and to is None:
         path = Run.open(what).path("inspect.html")  # refuses a link in the run folder
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"{path} must be a file in a folder that exists")
     return write(path, page(subject, episodes, seed))
-
-
-def _of_run(run: Path, reward: Any, deterministic: bool) -> Subject:
-    folder = Run.open(run)
-    if is_search(folder.config):
-        raise ConfigError(f"{run} is a search; its page is archive.png, and cairn play films its elites")
-    config = from_json(folder.config.get("train"))
-    if config.reward is None and reward is None:
-        raise ConfigError(
-            f"the reward of {run} has no text form; pass the same terms in Python: "
-            f"cairn.pages.inspect({str(run)!r}, reward=...)"
-        )
-    saved = folder.latest()
-    if saved is None:
-        raise ConfigError(f"{run} has no checkpoint yet: it was stopped before its first update, or is just beginning")
-    model = training._build(config, config.num_envs, reward)
-    if getattr(model, "act_team", None) is not None:
-        raise ConfigError(f"{run} is of a team: pages show one agent; cairn eval tells the returns of each")
-    try:
-        model.load_training_state(saved[2]["model"])
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise ConfigError(f"{run}: the checkpoint at step {saved[0]} does not fit its config: {error}") from error
-    seat = getattr(model, "seat", None)
-    learned = deepcopy(seat.reward) if seat is not None else as_reward(parse(config.reward or "task"))
-    if model.batch is not None:
-        model.batch.close()
-    facts = {
-        "Environment": config.env, "Agent": config.agent, "Reward": config.reward or str(learned),
-        "Trained for": f"{saved[0]:,} of {config.steps:,} steps", "Seed": str(config.seed),
-    }  # fmt: skip
-    frozen = acting(model, deterministic)
-    gives = frozenset({"log_prob"} if seat is not None and seat.world.ask is not None else ()) | {"next_action"}
-    return Subject(
-        title=f"{run.resolve().name}: {config.env}",
-        make=lambda lanes, pictures: _batch(config.env, lanes, config.env_args, pictures),
-        reward=learned,
-        actor=lambda env: lambda obs, info: frozen(obs),
-        facts=facts,
-        gamma=float(model.gamma) if getattr(model, "gamma", None) is not None else None,
-        step=saved[0],
-        rows=folder.metrics(),
-        gives=gives,
-        trained=True,
-        ask=None if seat is None else seat.world.ask,
-    )
-
-
-def _of_expression(
-    what: Any, env: str, actor: str, gamma: float | None, env_args: dict[str, Any], deterministic: bool
-) -> Subject:
-    check_env_id(env)
-    check_env_args(env, env_args)
-    try:
-        compiled = as_reward(parse(what) if isinstance(what, str) else what)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{str(error).splitlines()[0].rstrip(':')}: {what}") from error
-    facts = {"Environment": env, "Reward": str(compiled), "Agent": "random actions" if actor == "random" else actor}
-
-    def act(batch: BatchEnv) -> Actor:
-        if actor == "random":
-            return _random(batch)
-        if Path(actor).is_dir():
-            config, model = training._load(actor, "cpu", None)
-            if config.env != env:
-                raise ConfigError(f"the actor {actor} was trained on {config.env}, and this is {env}")
-            frozen = acting(model, deterministic)
-            return lambda obs, info: frozen(obs)
-        from ..agents.data.command import _actor
-
-        if actor not in ("solver", "scripted"):
-            raise ConfigError(f"{actor!r} is no run folder, and no actor: there are random, solver and scripted")
-        try:
-            return _actor(actor, env, batch)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(str(error)) from error
-
-    return Subject(
-        title=f"{compiled} in {env}",
-        make=lambda lanes, pictures: _batch(env, lanes, env_args, pictures),
-        reward=compiled,
-        actor=act,
-        facts=facts,
-        gamma=0.99 if gamma is None else gamma,
-        gives=frozenset({"next_action"}),
-        random=actor == "random",
-    )
-
-
-def _batch(env: str, lanes: int, args: Mapping[str, Any], pictures: bool) -> BatchEnv:
-    shown = {"render_mode": "rgb_array"} if pictures else {}
-    try:
-        made = make_batch(env, lanes, **{**args, **shown})
-        if pictures and not {"camera_name", "camera_id"} & set(args) and _can_follow(made):
-            made.close()  # Gymnasium's own camera stays where the robot was
-            made = make_batch(env, lanes, **{**args, **shown, "camera_name": "track"})
-        return made
-    except (TypeError, ValueError, gym.error.Error) as error:
-        raise ConfigError(f"{env} cannot be made{' with pictures' if pictures else ''}: {error}") from error
-
-
-def _can_follow(env: BatchEnv) -> bool:
-    """Whether the world is MuJoCo's, with a camera that goes with the robot."""
-    inner = env.envs[0].unwrapped if env.envs else env.unwrapped
-    model: Any = getattr(inner, "model", None)
-    return any(model.camera(i).name == "track" for i in range(getattr(model, "ncam", 0)))
-
-
-def _random(batch: BatchEnv) -> Actor:
-    space = batch.single_action_space
-    if isinstance(space, gym.spaces.Discrete):
-        start, n = int(space.start), int(space.n)
-        return lambda obs, info: torch.randint(start, start + n, (batch.num_envs,))
-    return lambda obs, info: torch.stack([torch.as_tensor(draw(space)) for _ in range(batch.num_envs)])
-
-
-# ---- living --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Seen:
-    """Everything that a page shows."""
-
-    shown: Paid
-    life: Life
-    episodes: list[Paid]
-    wandering: list[Paid]
-    names: list[str]
-    map: dict[str, Any] | None
-    flags: list[Flag]
-    pictures: str
-    """Why there are no pictures; empty where there are."""
-    mission: str
-    """What the episode's observations say is to be done; empty where they say nothing."""
-
-
-def look(subject: Subject, episodes: int, seed: int) -> Seen:
-    """Live the episodes and judge them.
-
-    Raises:
-        ConfigError: A term reads what the environment does not give, or gives what no agent may be trained on.
-    """
-    try:
-        return _look(subject, episodes, seed)
-    except (RewardError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{subject.reward} cannot be paid here: {' '.join(str(error).split())}") from error
-
-
-def _look(subject: Subject, episodes: int, seed: int) -> Seen:
-    many = subject.make(min(episodes, 64), False)
-    if getattr(many, "agents", ()):
-        raise ConfigError("this is a team's environment: pages show one agent")
-    lived = _live_all(subject, many, episodes, fresh_seed(seed, "inspect"))
-    many.close()
-    film_seed, why = fresh_seed(seed, "inspect", "film"), ""
-    try:
-        one = subject.make(1, True)
-        every = _frame_every(one, lived)
-        life = live(subject.actor(one), one, film_seed, STEPS, every)
-    except (ConfigError, ValueError, ImportError, RuntimeError) as error:
-        why, one = " ".join(str(error).split()), subject.make(1, False)
-        life = live(subject.actor(one), one, film_seed, STEPS)
-    shown = _pay(subject, one, life)[0]
-    ground = ground_of(one, life.x.facts, life.frames[0][1] if life.frames else None)
-    routes, wandering = [shown], []
-    if ground is not None and not ground.same:
-        for number in range(ROUTES):
-            again = live(_own_dice(subject.actor(one), number), one, film_seed, STEPS)
-            routes += _pay(subject, one, again)
-    if not subject.random:
-        for number in range(WANDERINGS):
-            # On the level that is shown, so that its map knows more than the agent's own way.
-            wandered = live(_own_dice(_random(one), number), one, film_seed, WANDER)
-            wandering += _pay(subject, one, wandered)
-    places = None
-    if ground is not None:
-        places = map_of(ground, [*routes, *wandering, *(lived if ground.same else [])], shown)
-    flags = judging.judge(
-        _bound(subject, one), [shown, *lived], wandering, subject.rows, subject.gamma if subject.trained else None,
-        one.max_steps, subject.trained,
-    )  # fmt: skip
-    one.close()
-    names = [s.name for s in subject.reward.summands]
-    mission = _mission(one.single_observation_space, life.x.obs)
-    return Seen(shown, life, lived, wandering, names, places, flags, why, mission)
-
-
-def _mission(space: gym.Space[Any], obs: Any) -> str:
-    words = space["mission"] if isinstance(space, gym.spaces.Dict) and "mission" in space.spaces else None
-    return words.decode(obs["mission"][0, 0].cpu()) if isinstance(words, Tokens) else ""
-
-
-def _live_all(subject: Subject, env: BatchEnv, episodes: int, seed: int) -> list[Paid]:
-    paid: list[Paid] = []
-    while len(paid) < episodes:
-        life = live(subject.actor(env), env, fresh_seed(seed, len(paid)), STEPS)
-        paid += _pay(subject, env, life)
-    return paid[:episodes]
-
-
-def _own_dice(act: Actor, number: int) -> Actor:
-    """The same actor with other dice: episodes of one level differ by what it draws."""
-    first = [True]
-
-    def wandering(obs: Any, info: Any) -> torch.Tensor:
-        if first[0]:
-            first[0] = False
-            torch.manual_seed(fresh_seed(number, "dice"))
-        return act(obs, info)
-
-    return wandering
-
-
-def _bound(subject: Subject, env: BatchEnv) -> Reward:
-    return _seat(subject, env).reward
-
-
-def _seat(subject: Subject, env: BatchEnv) -> Seat:
-    world = World(
-        env.single_observation_space, env.single_action_space, lanes=env.num_envs, max_steps=env.max_steps,
-        gamma=subject.gamma, device=env.device, gives=subject.gives, ask=subject.ask,
-    )  # fmt: skip
-    return Seat(deepcopy(subject.reward), world)
-
-
-def _pay(subject: Subject, env: BatchEnv, life: Life) -> list[Paid]:
-    return pay(_seat(subject, env), life, subject.step)
-
-
-def _frame_every(env: BatchEnv, lived: Sequence[Paid]) -> int:
-    """Steps between two pictures, so that an episode as long as most has as many as a page may have."""
-    length = max(int(np.median([ep.steps for ep in lived])), 1)
-    return max(1, math.ceil(length / (SLOW if is_slow(env) else FRAMES)))
-
-
-def is_slow(env: BatchEnv) -> bool:
-    """Whether pictures are rendered in three dimensions, by MuJoCo."""
-    return hasattr(env.envs[0].unwrapped if env.envs else env.unwrapped, "model")
-
-
-# ---- the page ------------------------------------------------------------------------------------------
 
 
 def page(subject: Subject, episodes: int, seed: int) -> str:
@@ -435,7 +142,7 @@ def _totals(reward: Reward, seen: Seen, step: int) -> str:
         told = f"{weight(step):.4g} now" if isinstance(weight, Schedule) else f"{weight:.4g}"
         rows.append(
             [
-                f"<code>{safe(summand.name)}</code>", safe(judging.role_of(summand)), safe(told),
+                f"<code>{safe(summand.name)}</code>", safe(role_of(summand)), safe(told),
                 f"{sums[:, k].mean():.4g}", f"{sums[:, k].std():.3g}", f"{sums[:, k].sum() / steps:.3g}",
                 f"{sizes[k] / sizes.sum():.1%}" if sizes.sum() else "–",
             ]

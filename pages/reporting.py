@@ -16,9 +16,10 @@ from . import curves
 from .curves import Course, Group
 from .document import document, safe, table, write
 from .film import film
-from .inspecting import FRAMES, SLOW, STEPS, _of_run, is_slow
 from .living import live
 from .maps import short
+from .seeing import FRAMES, SLOW, STEPS, is_slow
+from .subjects import of_run
 
 METRICS = {
     "rollout/success_rate": "success in training",
@@ -171,7 +172,7 @@ def _films(
         folder = folders[next(i for i, course in enumerate(courses) if course is one)]
         made: dict[str, Any] = {"group": group.name, "run": one.name, "film": None, "steps": 0, "note": ""}
         try:
-            subject = _of_run(folder, None, False)
+            subject = of_run(folder, None, False)
             env = subject.make(1, True)
             every = 1
             if env.max_steps:

@@ -11,9 +11,11 @@ import torch
 
 from cairn.agents.config import ConfigError
 from cairn.cli import main
-from cairn.pages import inspect, inspecting
+from cairn.pages import inspect
 from cairn.pages.document import document, embedded, safe
 from cairn.pages.film import data_uri, film
+from cairn.pages.inspecting import correlations
+from cairn.pages.seeing import ROUTES
 from cairn.runs import CheckpointError, Run
 from cairn.shaping import Task
 
@@ -107,7 +109,7 @@ def test_a_grids_map_is_of_the_level_that_is_shown(tmp_path: Path) -> None:
     data = check_page(path.read_text())
     visited = {(x, y) for x, y, _ in data["map"]["cells"]}
     assert {tuple(cell) for cell in data["map"]["path"]} - {tuple(data["map"]["path"][0])} <= visited
-    assert data["map"]["episodes"] == 1 + inspecting.ROUTES
+    assert data["map"]["episodes"] == 1 + ROUTES
 
 
 def test_json_and_text_by_hand() -> None:
@@ -130,7 +132,7 @@ def test_film_keeps_equal_pictures_once() -> None:
 
 def test_correlations_by_hand() -> None:
     values = np.array([[1.0, 2.0, 5.0, 0.0], [2.0, 1.0, 5.0, 0.0], [3.0, 0.0, 5.0, 1.0]])
-    found = inspecting.correlations(values)
+    found = correlations(values)
     assert found[0][1] == pytest.approx(-1.0) and found[0][2] is None and found[2][2] is None
     assert found[0][3] == pytest.approx(np.sqrt(3) / 2)
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from cairn.pages import inspecting
+from cairn.pages import seeing
 from cairn.pages.flags import TITLES, Flag
 from cairn.pages.judging import judge, role_of
+from cairn.pages.subjects import of_expression
 from cairn.shaping import Potential, Stretch, Task, as_reward
 
 ROOMS, EMPTY, KEY = "cairn/FourRooms-v0", "cairn/MiniGrid-Empty-5x5-v0", "cairn/MiniGrid-DoorKey-5x5-v0"
@@ -15,13 +16,13 @@ POINT, CHEETAH = "cairn/PointMaze_UMaze-v3", "cairn/HalfCheetah-v5"
 
 
 def flags(what: Any, env: str, episodes: int = 3, rows: list[dict[str, Any]] | None = None) -> list[Flag]:
-    subject = inspecting._of_expression(what, env, "random", None, {}, False)
+    subject = of_expression(what, env, "random", None, {}, False)
     episodes = 1 if env == CHEETAH else episodes
     subject.rows, subject.trained = rows or [], rows is not None
     make = subject.make
     if env in (CHEETAH, POINT):  # pictures are not what is tested here, and take their time
         subject.make = lambda lanes, pictures: make(lanes, False)
-    return inspecting.look(subject, episodes, 0).flags
+    return seeing.look(subject, episodes, 0).flags
 
 
 def faults(found: list[Flag]) -> set[tuple[str, str]]:
@@ -88,10 +89,10 @@ def test_a_bonus_that_never_decays() -> None:
 
 def test_an_agent_with_another_discount_is_told() -> None:
     text = "task + potential('distance', gamma=0.9)"
-    subject = inspecting._of_expression(text, POINT, "random", 0.9, {}, False)
+    subject = of_expression(text, POINT, "random", 0.9, {}, False)
     batch = subject.make(2, False)
-    lived = inspecting._live_all(subject, batch, 2, 0)
-    reward = inspecting._bound(subject, batch)
+    lived = seeing._live_all(subject, batch, 2, 0)
+    reward = seeing._bound(subject, batch)
     assert not faults(judge(reward, lived, gamma=0.9))
     assert faults(judge(reward, lived, gamma=0.99)) == {("telescopes", "potential")}
 
