@@ -116,6 +116,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "__init__",
         "credit_steps",
         "dials",
+        "multi_imitate",
         "nethack",
         "tables",
         "render_readme",

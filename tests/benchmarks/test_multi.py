@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cairn.benchmarks import multi
+from cairn.benchmarks import multi, multi_imitate
 
 
 def test_tables_by_hand() -> None:
@@ -22,7 +22,7 @@ def test_tables_by_hand() -> None:
          "random": "0", "correlation": "0.5", "steps": "7", "rows": "50", "greedy": "1", "cpu_seconds": "3"}
         for r in ("1", "3")
     ]  # fmt: skip
-    row = multi.imitate_table(judged).splitlines()[2]
+    row = multi_imitate.imitate_table(judged).splitlines()[2]
     assert row.startswith("| Gems | cloning | 50 | 9 | 2 | 2.00 |") and "| 50% |" in row, row
 
 
@@ -31,11 +31,11 @@ def test_small_cells(tmp_path: Path) -> None:
     assert row["task"] == "compromise" and len(str(row["curve"]).split()) == 10 and isinstance(row["return"], float)
     row = multi.learn_cell("simple_spread", "mappo", 0, 64)
     assert float(row["return"]) < 0
-    row = multi.imitate_cell("Gems", "MAMQL, online", 0, updates=20, share=0.02)
+    row = multi_imitate.imitate_cell("Gems", "MAMQL, online", 0, updates=20, share=0.02)
     assert -1 <= float(row["correlation"]) <= 1 and float(row["expert"]) > float(row["random"]) and row["steps"] == 160
 
 
 def test_cloning_as_published_is_told_what_it_shall_predict() -> None:
     """So its own demonstrations are no riddle to it, and without the answer it is at a loss."""
-    row = multi.imitate_cell("Kitchen", "cloning, as published", 0, updates=60, share=0.5)
+    row = multi_imitate.imitate_cell("Kitchen", "cloning, as published", 0, updates=60, share=0.5)
     assert row["greedy"] == 0 and row["expert"] > 40 and row["rows"] == 300 and row["steps"] == 0
