@@ -16,8 +16,8 @@ before (a process that is thrown away does it); trials are taken off, and their 
 the position is on that clock, alone on the machine with two threads, where its row has a goal (ten times that goal),
 and for thirty minutes on ObstructedMaze 2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no
 other process can slow: 10 million, 30 million for EpisodicCount of the position; the seconds of these are of the
-processor, for one thread beside others. They give up at two fifths of it if none of the last 100 training episodes
-succeeded.
+processor, for one thread beside others. They give up at two fifths of it, or later, while less than 1 % of the last
+2,000 training episodes succeed.
 
 One setting serves all cells: SETTINGS, and in each column one expression. Nothing depends on a task's name, but for
 what makes the task itself, and for the row that says that it has a memory.

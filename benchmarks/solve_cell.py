@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
+MANY, FEW, HOPE = 2000, 100, 0.01
+"""Training episodes that tell whether a cell is hopeless, and whether a trial is worth its time; the first's share."""
+
 
 class Spec(TypedDict):
     """What a cell is given."""
@@ -40,7 +43,8 @@ class Spec(TypedDict):
     clock: str
     """What the budget is of: ``process``, ``training``, ``cpu`` for seconds of the processors, or ``steps``."""
     fruitless: int
-    """Steps after which a cell gives up when none of the last training episodes succeeded; 0 for never."""
+    """Steps after which a cell gives up while less than ``HOPE`` of the last ``MANY`` training episodes succeed; 0 for
+    never. Many, because lanes that began together fail together: the last hundred may all be failures of one step."""
     began: float
     """``time.monotonic()`` when the process was started."""
 
@@ -52,8 +56,8 @@ class Done(Exception):
 class Cell:
     """Trials on a fixed schedule, two clocks without them, and the end."""
 
-    def __init__(self, spec: Spec, trial: Callable[[str], Any], recent: Callable[[], float | None]) -> None:
-        """``trial`` tries the frozen policy on the levels of a name; ``recent`` is the training episodes' success."""
+    def __init__(self, spec: Spec, trial: Callable[[str], Any], recent: Callable[[int], float | None]) -> None:
+        """``trial`` tries the frozen policy on the levels of a name; ``recent``: success of the last training episodes."""
         self.spec, self.trial, self.recent = spec, trial, recent
         self.curve: list[tuple[int, float]] = []
         self.last: Any = None
@@ -80,9 +84,9 @@ class Cell:
             Done: It has passed, or the budget is spent.
         """
         clocks = {"process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds}
-        clock, recent = self.spec["clock"], self.recent()
+        clock, recent = self.spec["clock"], self.recent(FEW)
         spent = steps if clock == "steps" else clocks[clock]()
-        fruitless = 0 < self.spec["fruitless"] <= steps and not recent
+        fruitless = 0 < self.spec["fruitless"] <= steps and (self.recent(MANY) or 0.0) < HOPE
         over = steps > 0 and (spent >= self.spec["budget"] or fruitless)
         due = steps >= self.due
         while steps >= self.due:
@@ -176,8 +180,8 @@ def batch(spec: Spec, lanes: int) -> Any:
     return gym.make_vec(f"cairn/{spec['env']}", num_envs=lanes, device="cpu", **spec["args"])
 
 
-Made = tuple[Any, Callable[[], float | None], Callable[[], Any]]
-"""A model, its training episodes' success, and a maker of its frozen policy."""
+Made = tuple[Any, Callable[[int], float | None], Callable[[], Any]]
+"""A model, the success of its last so many training episodes, and a maker of its frozen policy."""
 
 
 def ours(spec: Spec) -> Made:
@@ -187,11 +191,11 @@ def ours(spec: Spec) -> Made:
 
     settings = dict(spec["settings"])
     envs = batch(spec, settings.pop("num_envs"))
-    model = PPO("MlpPolicy", envs, reward=spec["reward"], seed=spec["seed"], **settings)
+    model = PPO("MlpPolicy", envs, reward=spec["reward"], seed=spec["seed"], stats_window_size=MANY, **settings)
     first = envs.num_envs * (envs.max_steps or 0)  # until then only successes can have ended
 
-    def recent() -> float | None:
-        won = model.ep_success_buffer if model.num_timesteps >= first else None
+    def recent(episodes: int) -> float | None:
+        won = list(model.ep_success_buffer or ())[-episodes:] if model.num_timesteps >= first else []
         return sum(won) / len(won) if won else None
 
     return model, recent, lambda: acting(model, False)
@@ -220,8 +224,8 @@ def theirs(spec: Spec) -> Made:
     envs = DummyVecEnv([one] * settings.pop("num_envs"))
     model = sb3.PPO("MlpPolicy", envs, seed=spec["seed"], device="cpu", **settings)
 
-    def recent() -> float | None:
-        ends = model.ep_info_buffer
+    def recent(episodes: int) -> float | None:
+        ends = list(model.ep_info_buffer or ())[-episodes:]
         return sum(end["r"] > 0 for end in ends) / len(ends) if ends else None
 
     def act(obs: Any) -> torch.Tensor:

@@ -94,7 +94,7 @@ def test_trials_come_on_a_fixed_schedule_and_off_the_clock(monkeypatch: pytest.M
         return SimpleNamespace(success=success[name], return_mean=0.8)
 
     clock.now = 12.0
-    cell = Cell(spec(began=10.0), trial, lambda: recent[0])
+    cell = Cell(spec(began=10.0), trial, lambda _: recent[0])
     for steps in range(0, 4400, 400):
         recent[0] = 0.84 if 2000 <= steps < 3000 else 0.85  # 0.1 below the criterion is far enough for a trial
         try:
@@ -116,7 +116,7 @@ def test_the_schedule_widens_with_the_steps() -> None:
     """A trial each 10 steps to 200, and from then on a twentieth later each time."""
     tried: list[int] = []
     result = SimpleNamespace(success=0.0, return_mean=0.0)
-    cell = Cell(spec(every=10), lambda name: tried.append(int(name)) or result, lambda: 1.0)
+    cell = Cell(spec(every=10), lambda name: tried.append(int(name)) or result, lambda _: 1.0)
     for steps in range(0, 260, 5):
         cell.boundary(steps)
     assert tried == [*range(10, 211, 10), 220, 235, 245, 255] and cell.due == 254 + 12
@@ -129,7 +129,7 @@ def test_a_cell_gives_up_when_its_budget_is_spent_and_is_tried_once(
     clock = Clock(monkeypatch)
     clock.now = 1.0
     cell = Cell(
-        spec(began=0.0, budget=6.0, clock=which), lambda _: SimpleNamespace(success=0.5, return_mean=0), lambda: None
+        spec(began=0.0, budget=6.0, clock=which), lambda _: SimpleNamespace(success=0.5, return_mean=0), lambda _: None
     )
     with pytest.raises(Done):
         for at in range(0, 1000, 100):
@@ -138,18 +138,21 @@ def test_a_cell_gives_up_when_its_budget_is_spent_and_is_tried_once(
     assert cell.curve == [(steps, 0.5)] and not cell.passed
 
 
-def test_a_cell_gives_up_where_no_training_episode_succeeds_for_long() -> None:
-    recent = [0.0]
+def test_a_cell_gives_up_where_next_to_no_training_episode_succeeds_for_long() -> None:
+    """The last hundred may all have failed together: the last two thousand tell."""
+    many = [0.0]
     tried = SimpleNamespace(success=0.1, return_mean=0.0)
-    cell = Cell(spec(clock="steps", budget=1e6, fruitless=400), lambda _: tried, lambda: recent[0])
-    recent[0] = 0.01
+    cell = Cell(
+        spec(clock="steps", budget=1e6, fruitless=400), lambda _: tried, lambda n: many[0] if n == 2000 else 0.0
+    )
+    many[0] = 0.01
     cell.boundary(400)
-    recent[0] = 0.0
+    many[0] = 0.0
     cell.boundary(300)
     with pytest.raises(Done):
         cell.boundary(500)
     assert cell.curve == [(500, 0.1)]
-    never = Cell(spec(clock="steps", budget=1e6), lambda _: tried, lambda: 0.0)
+    never = Cell(spec(clock="steps", budget=1e6), lambda _: tried, lambda _: 0.0)
     never.boundary(900_000)
 
 
@@ -189,10 +192,12 @@ def test_successes_do_not_count_before_failures_can() -> None:
             return True
 
         def _on_rollout_start(self) -> None:
-            seen.append((self.model.num_timesteps, recent() is not None))
+            seen.append((self.model.num_timesteps, recent(100) is not None))
 
     model.learn(2560, Look())
     assert model.ep_success_buffer and seen == [(0, False), (512, False), (1024, False), (1536, False), (2048, True)]
+    model.ep_success_buffer.extend([False] * 100 + [True] * 100)
+    assert recent(100) == 1.0 and recent(200) == 0.5 and len(model.ep_success_buffer) > 200
 
 
 def cell(row: str, column: str, seed: int, at: float | None, learner: str = "cairn") -> dict[str, Any]:
