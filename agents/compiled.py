@@ -13,17 +13,17 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ..envs.native import PRODUCT, Native, Shared
+from ..envs.native import Native, Shared
 from ..envs.spaces import tree_map
 from . import fused
-from .categories import ADDED, SHOWN, distinct
-from .extractors import DictExtractor, Features, SymbolsExtractor, TokensExtractor
+from .categories import distinct
+from .compiled_features import BLOCK, DESCENT, FEATURES, LOOKS, WEIGHTS, constants, first_layer, put, room, stacked
+from .extractors import TokensExtractor
 from .policies import ActorCriticPolicy
 from .workers import cut
 
 _LANES = 16  # floats in a vector register
 _OURS = ("forward", "evaluate_actions", "extract_features", "predict_values")  # what is done here in their place
-_BLOCK = 64  # columns that a product works on at a time
 
 
 class Seen(NamedTuple):
@@ -47,7 +47,7 @@ class Compiled:
     """
 
     def __init__(self, policy: Any) -> None:
-        sums = _sums(policy)
+        sums = first_layer(policy)
         assert sums is not None
         self.policy, self.sums = policy, sums
         self.trunk, self.heads = policy.features_extractor.trunk, (policy.action_net, policy.value_net)
@@ -82,9 +82,7 @@ class Compiled:
     @torch.no_grad()
     def begin(self) -> None:
         """Take the parameters over in the order in which the loops read them, until they change."""
-        weight, bias = torch.zeros(self.padded, self.trunk.out_features), torch.zeros(self.padded)
-        weight[: self.outputs] = torch.cat([head.weight for head in self.heads])
-        bias[: self.outputs] = torch.cat([head.bias for head in self.heads])
+        weight, bias = stacked(self.heads, self.padded)
         down, across = self.trunk.weight.t().contiguous(), weight.t().contiguous()
         sums, trunk = self.sums, self.trunk
         self._weights = sums.table, sums.bias, down, trunk.bias, trunk.weight, across, bias, weight
@@ -189,58 +187,26 @@ class Compiled:
         columns = [rows[name] for name in ("action", "log_prob", "target", "value")]
         numbers = weights.numbers(len(index))
         while len(self._rooms) < len(parts):
-            self._rooms.append(self._room())
+            self._rooms.append(room(self.sums, self.trunk, self.padded, self.trunk.out_features))
 
         def part(k: int) -> tuple[Tensor, Tensor | None]:
-            room, seen, some = self._rooms[k], rows["seen"], index[parts[k]]
+            seen, some = rows["seen"], index[parts[k]]
             by_text = None if told is None else torch.empty_like(told)
             sums = torch.zeros(6, dtype=torch.float64)
             self._learn(
                 seen.symbols, seen.categories, *self.sums.layout, told, seen.which, *self._weights, some, *columns,
-                advantage[parts[k]], numbers, room[0], by_text, sums, len(self.sums.table),
+                advantage[parts[k]], numbers, self._rooms[k][0], by_text, sums, len(self.sums.table),
                 0 if told is None else len(told), len(some), self.outputs - self.channels, self.channels,
             )  # fmt: skip
             return sums, by_text
 
         done = over(part, range(len(parts)))
-        for room in self._rooms[1 : len(parts)]:
-            self._rooms[0][0].add_(room[0])
+        for other in self._rooms[1 : len(parts)]:
+            self._rooms[0][0].add_(other[0])
         by_text = None if text is None else sum((by for _, by in done[1:]), done[0][1])
-        self._put(self._rooms[0], text, by_text)
+        put(self._rooms[0], self.sums, self.trunk, self.heads, text, by_text)
         total: Tensor = sum((sums for sums, _ in done[1:]), done[0][0])
         return total.float()
-
-    def _room(self) -> list[Tensor]:
-        """Memory for one part's gradient: the whole, then views of it in the order in which the loop fills them."""
-        trunk, table = self.trunk.weight.shape, self.sums.table.shape
-        shapes = [table, table[1:], trunk, trunk[:1], (self.padded, trunk[0]), (self.padded,)]
-        sizes = [torch.Size(shape).numel() for shape in shapes]
-        whole = torch.empty(sum(sizes))
-        return [whole, *(part.view(shape) for part, shape in zip(torch.split(whole, sizes), shapes))]
-
-    def _put(self, room: Sequence[Tensor], text: Tensor | None, by_text: Tensor | None) -> None:
-        """Make the gradient in ``room``, and that by the texts, the parameters' own."""
-        _, table, bias, trunk, trunk_bias, weight, head_bias = room
-        own = self.sums.table, self.sums.bias, self.trunk.weight, self.trunk.bias
-        for parameter, gradient in zip(own, (table, bias, trunk, trunk_bias)):
-            parameter.grad = gradient
-        row = 0
-        for head in self.heads:
-            rows = slice(row, row := row + head.out_features)
-            head.weight.grad, head.bias.grad = weight[rows], head_bias[rows]
-        if text is not None:
-            readers = [*self.sums.readers.parameters(), *self.sums.spoken.parameters()]
-            for parameter, gradient in zip(readers, torch.autograd.grad(text, readers, by_text)):
-                parameter.grad = gradient
-
-
-def _sums(policy: Any) -> SymbolsExtractor | None:
-    """The first layer of a policy's network, if it stands alone."""
-    features = policy.features_extractor
-    body: nn.Module | None = features.body if type(features) is Features else None
-    if type(body) is DictExtractor and len(body.parts) == 1 and body.joined:
-        body = cast(SymbolsExtractor, body.parts[0])
-    return body if isinstance(body, SymbolsExtractor) and len(body.texts) <= 1 else None
 
 
 def fits(policy: Any) -> bool:
@@ -248,25 +214,13 @@ def fits(policy: Any) -> bool:
     kind = type(policy)
     if any(getattr(kind, name) is not getattr(ActorCriticPolicy, name) for name in _OURS):
         return False
-    if not policy.joint or policy.device.type != "cpu" or (sums := _sums(policy)) is None:
+    if not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
         return False
     trunk = policy.features_extractor.trunk
-    if not isinstance(trunk, nn.Linear) or sums.features_dim % _BLOCK or trunk.out_features % _BLOCK:
+    if not isinstance(trunk, nn.Linear) or sums.features_dim % BLOCK or trunk.out_features % BLOCK:
         return False
     heads = policy.action_net.bias is not None and policy.value_net.bias is not None
     return heads and all(p.requires_grad and p.dtype == torch.float32 for p in policy.parameters())
-
-
-LOOKS = {
-    "symbols": "const unsigned char*", "categories": "const long long*", "base": "const int*",
-    "top": "const unsigned char*", "extra": "const int*", "least": "const long long*", "most": "const int*",
-}  # fmt: skip
-"""How the loops are told what is seen: :class:`Seen` and a ``Layout``."""
-
-
-def constants(sizes: dict[str, int]) -> str:
-    """Whole numbers that a loop is compiled for."""
-    return "\n" + "".join(f"const int {name} = {size};\n" for name, size in sizes.items())
 
 
 @cache
@@ -277,8 +231,7 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int, dim:
     """
     sizes = {"SYMBOLS": symbols, "EXTRA": extra, "WIDTH": width, "HIDDEN": hidden, "OUT": outputs, "DIM": dim}
     seen = {**LOOKS, "text": "const float*", "which": "const long long*"}
-    names = ("table", "bias", "down", "down_bias", "trunk", "across", "across_bias", "back")
-    weights = dict.fromkeys(names, "const float*")
+    weights = dict.fromkeys(WEIGHTS, "const float*")
     act = {
         "tokens": "const long long*", "mix": "const long long*", "spoken": "const float*", "vectors": "const float*",
         "places": "const float*", "scale": "const float*", "length": "long long",
@@ -301,33 +254,17 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, outputs: int, dim:
 # A tile's rows from what is seen to the outputs; rows beyond the last one are zero.
 FORWARD = """
 alignas(64) float first[TILE * WIDTH], second[TILE * HIDDEN], out[TILE * OUT];
-int used[TILE * (SYMBOLS + EXTRA + 1)];
+int used[TILE * USED];
 auto forward = [&](const long long* rows, long long begin, int filled) {
-    for (int r = 0; r < TILE; ++r) {
-        float* to = first + r * WIDTH;
-        if (r < filled) {
-            const long long i = rows ? rows[begin + r] : begin + r;
-            int* use = used + r * (SYMBOLS + EXTRA + 1);
-            use[0] = show(i, use + 1);
-            add(use + 1, use[0], text ? which[i] : 0, to);
-        } else {
-            for (int f = 0; f < WIDTH; ++f)
-                to[f] = 0.0f;
-        }
-    }
-    product(Wide(), first, WIDTH, 1, down, second, TILE, WIDTH, HIDDEN, false);
-    for (int r = 0; r < TILE; ++r)
-        for (int f = 0; f < HIDDEN; ++f) {
-            const float x = second[r * HIDDEN + f] + down_bias[f];
-            second[r * HIDDEN + f] = x > 0.0f && r < filled ? x : 0.0f;
-        }
+    auto row_of = [&](int r) { return r >= filled ? -1 : rows ? rows[begin + r] : begin + r; };
+    features(row_of, TILE, first, second, used);
     product(Narrow(), second, HIDDEN, 1, across, out, TILE, HIDDEN, OUT, false);
     for (int r = 0; r < filled; ++r)
         for (int o = 0; o < OUT; ++o)
             out[r * OUT + o] += across_bias[o];
 };
 """
-FORWARD = PRODUCT + SHOWN + ADDED + FORWARD
+FORWARD = FEATURES + FORWARD
 # The features of a text of so many words, and what they add to the sum.
 READ = """
 auto read = [&](const long long* said, float* features, float* adds) {
@@ -356,7 +293,7 @@ const float* text = nullptr;
 _ACT = (
     READ
     + """
-alignas(64) float told[TILE * WIDTH], features[DIM];
+alignas(64) float told[TILE * WIDTH], meaning[DIM];
 long long own[TILE], heard[TILE];
 const long long start = from + (at ? at[0] : 0), end = start + count;
 for (long long begin = start; begin < end; begin += TILE) {
@@ -372,7 +309,7 @@ for (long long begin = start; begin < end; begin += TILE) {
             ++k;
         if (k == known) {
             heard[known++] = (long long)sum;
-            read(said, features, told + k * WIDTH);
+            read(said, meaning, told + k * WIDTH);
         }
         own[r] = k;
     }
@@ -404,6 +341,7 @@ auto lesson = [&](const long long* index, const float* advantages, long long cou
         by_text[k] = 0.0f;
 """
     + fused.JUDGE
+    + DESCENT
     + """
     alignas(64) float by_out[TILE * OUT], by_second[TILE * HIDDEN], by_first[TILE * WIDTH];
     for (long long begin = 0; begin < count; begin += TILE) {
@@ -415,33 +353,11 @@ auto lesson = [&](const long long* index, const float* advantages, long long cou
             judge(out + r * OUT, by_out + r * OUT, index[begin + r], advantages[begin + r]);
         product(Wide(), by_out, 1, OUT, second, by_heads, OUT, TILE, HIDDEN, true);
         product(Wide(), by_out, OUT, 1, back, by_second, TILE, OUT, HIDDEN, false);
-        for (int r = 0; r < filled; ++r) {
+        for (int r = 0; r < filled; ++r)
             for (int o = 0; o < OUT; ++o)
                 by_heads_bias[o] += by_out[r * OUT + o];
-            for (int f = 0; f < HIDDEN; ++f) {
-                const float d = second[r * HIDDEN + f] > 0.0f ? by_second[r * HIDDEN + f] : 0.0f;
-                by_second[r * HIDDEN + f] = d;
-                by_trunk_bias[f] += d;
-            }
-        }
-        product(Wide(), by_second, 1, HIDDEN, first, by_trunk, HIDDEN, TILE, WIDTH, true);
-        product(Wide(), by_second, HIDDEN, 1, trunk, by_first, TILE, HIDDEN, WIDTH, false);
-        for (int r = 0; r < filled; ++r) {
-            float* d = by_first + r * WIDTH;
-            for (int f = 0; f < WIDTH; ++f) {
-                d[f] = first[r * WIDTH + f] > 0.0f ? d[f] : 0.0f;
-                by_bias[f] += d[f];
-            }
-            if (text)
-                for (int f = 0; f < WIDTH; ++f)
-                    by_text[which[index[begin + r]] * WIDTH + f] += d[f];
-            const int* use = used + r * (SYMBOLS + EXTRA + 1);
-            for (int k = 1; k <= use[0]; ++k) {
-                float* row = by_table + (long long)use[k] * WIDTH;
-                for (int f = 0; f < WIDTH; ++f)
-                    row[f] += d[f];
-            }
-        }
+        descend([&](int r) { return r < filled ? index[begin + r] : -1; }, TILE, first, second, used, by_second,
+                by_first);
     }
 };
 """

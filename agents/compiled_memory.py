@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..envs.native import PRODUCT, Native
+from ..envs.native import Native
 from . import fused
-from .categories import ADDED, SHOWN
-from .compiled import _BLOCK, Compiled, Seen, _sums
+from .compiled import Compiled, Seen
+from .compiled_features import BLOCK, DESCENT, FEATURES, LOOKS, WEIGHTS, constants, first_layer, put, room, stacked
 from .memory import MemoryPolicy
 from .workers import cut
 
@@ -47,10 +47,8 @@ class CompiledMemory:
     @torch.no_grad()
     def begin(self) -> None:
         """Take the parameters over in the order in which the loops read them, until they change."""
-        weight, bias = torch.zeros(self.padded, self.memory), torch.zeros(self.padded)
-        weight[: self.actions + self.channels] = torch.cat([head.weight for head in self.heads])
-        bias[: self.actions + self.channels] = torch.cat([head.bias for head in self.heads])
-        sums, trunk, unit = self.sums, self.trunk, [getattr(self.unit, name) for name in _UNIT]
+        weight, bias = stacked(self.heads, self.padded)
+        sums, trunk, unit = self.sums, self.trunk, self._unit
         down, across, inward, onward = (w.t().contiguous() for w in (trunk.weight, weight, unit[0], unit[2]))
         network = sums.table, sums.bias, down, trunk.bias, trunk.weight, across, bias, weight
         self._weights = *network, inward, onward, *unit
@@ -105,23 +103,24 @@ class CompiledMemory:
         columns = [rows[name] for name in ("action", "log_prob", "target", "value")]
         numbers = weights.numbers(windows.numel() if keep is None else int(keep[windows].sum()))
         while len(self._rooms) < len(parts):
-            self._rooms.append(self._room())
+            self._rooms.append(room(self.sums, self.trunk, self.padded, self.memory, self._unit))
 
         def part(k: int) -> tuple[Tensor, Tensor | None]:
-            room, some = self._rooms[k], windows[parts[k]]
+            mine, some = self._rooms[k], windows[parts[k]]
             by_text = None if told is None else torch.zeros_like(told)
             sums, work, used = torch.zeros(6, dtype=torch.float64), *self._work(steps)
             self._learn(
                 *self._looks(seen, told), *self._weights, some, *columns, advantage[parts[k]], memories.state,
-                memories.start, keep, numbers, *room, by_text, sums, work, used, room[0].numel(), len(some), steps,
+                memories.start, keep, numbers, *mine, by_text, sums, work, used, mine[0].numel(), len(some), steps,
                 self.actions, self.channels,
             )  # fmt: skip
             return sums, by_text
 
         done = over(part, range(len(parts)))
-        for room in self._rooms[1 : len(parts)]:
-            self._rooms[0][0].add_(room[0])
-        self._put(self._rooms[0], text, None if text is None else sum((by for _, by in done[1:]), done[0][1]))
+        for other in self._rooms[1 : len(parts)]:
+            self._rooms[0][0].add_(other[0])
+        by_text = None if text is None else sum((by for _, by in done[1:]), done[0][1])
+        put(self._rooms[0], self.sums, self.trunk, self.heads, text, by_text, self._unit)
         total: Tensor = sum((sums for sums, _ in done[1:]), done[0][0])
         return total.float()
 
@@ -134,30 +133,9 @@ class CompiledMemory:
         used = self.sums.base.numel() + self.sums.extra.numel() + 1
         return torch.empty(_TILE * (steps * floats + self.memory)), torch.empty(_TILE * steps * used, dtype=torch.int32)
 
-    def _room(self) -> list[Tensor]:
-        """Memory for one part's gradient: the whole, then views of it in the order in which the loop fills them."""
-        table, trunk = self.sums.table.shape, self.trunk.weight.shape
-        unit = [getattr(self.unit, name).shape for name in _UNIT]
-        shapes = [table, table[1:], trunk, trunk[:1], (self.padded, self.memory), (self.padded,), *unit]
-        sizes = [torch.Size(shape).numel() for shape in shapes]
-        whole = torch.empty(sum(sizes))
-        return [whole, *(part.view(shape) for part, shape in zip(torch.split(whole, sizes), shapes))]
-
-    def _put(self, room: list[Tensor], text: Tensor | None, by_text: Tensor | None) -> None:
-        """Make the gradient in ``room``, and that by the texts, the parameters' own."""
-        _, table, bias, trunk, trunk_bias, weight, head_bias, *unit = room
-        own = self.sums.table, self.sums.bias, self.trunk.weight, self.trunk.bias
-        own = *own, *(getattr(self.unit, name) for name in _UNIT)
-        for parameter, gradient in zip(own, (table, bias, trunk, trunk_bias, *unit)):
-            parameter.grad = gradient
-        row = 0
-        for head in self.heads:
-            rows = slice(row, row := row + head.out_features)
-            head.weight.grad, head.bias.grad = weight[rows], head_bias[rows]
-        if text is not None:
-            readers = [*self.sums.readers.parameters(), *self.sums.spoken.parameters()]
-            for parameter, gradient in zip(readers, torch.autograd.grad(text, readers, by_text)):
-                parameter.grad = gradient
+    @property
+    def _unit(self) -> list[Tensor]:
+        return [getattr(self.unit, name) for name in _UNIT]
 
 
 def fits_memory(policy: Any) -> bool:
@@ -165,7 +143,7 @@ def fits_memory(policy: Any) -> bool:
     kind = type(policy)
     if not isinstance(policy, MemoryPolicy) or any(getattr(kind, n) is not getattr(MemoryPolicy, n) for n in _OURS):
         return False
-    if not policy.joint or policy.device.type != "cpu" or (sums := _sums(policy)) is None:
+    if not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
         return False
     trunk = policy.features_extractor.trunk
     if not isinstance(trunk, nn.Linear) or type(policy.unit) is not nn.GRUCell:
@@ -173,21 +151,15 @@ def fits_memory(policy: Any) -> bool:
     widths = sums.features_dim, trunk.out_features, policy.memory
     heads = policy.action_net.bias is not None and policy.value_net.bias is not None
     learned = all(p.requires_grad and p.dtype == torch.float32 for p in policy.parameters())
-    return heads and learned and not any(width % _BLOCK for width in widths)
+    return heads and learned and not any(width % BLOCK for width in widths)
 
 
 @cache
 def _loops(symbols: int, extra: int, width: int, hidden: int, memory: int, outputs: int) -> tuple[Native, Native]:
     """The loops that act and that learn, for such sizes; ``outputs`` are padded."""
     sizes = {"SYMBOLS": symbols, "EXTRA": extra, "WIDTH": width, "HIDDEN": hidden, "MEMORY": memory, "OUT": outputs}
-    constants = "".join(f"const int {name} = {size};\n" for name, size in {**sizes, "LANES": _TILE}.items())
-    seen = {
-        "symbols": "const unsigned char*", "categories": "const long long*", "base": "const int*",
-        "top": "const unsigned char*", "extra": "const int*", "least": "const long long*", "most": "const int*",
-        "text": "const float*", "which": "const long long*",
-    }  # fmt: skip
-    network = ("table", "bias", "down", "down_bias", "trunk", "across", "across_bias", "back", "inward", "onward")
-    weights = dict.fromkeys((*network, *(f"unit_{name}" for name in _UNIT)), "const float*")
+    seen = {**LOOKS, "text": "const float*", "which": "const long long*"}
+    weights = dict.fromkeys((*WEIGHTS, "inward", "onward", *(f"unit_{name}" for name in _UNIT)), "const float*")
     act = {
         "uniform": "const float*", "state": "const float*", "start": "const unsigned char*", "action": "long long*",
         "log_prob": "float*", "value": "float*", "after": "float*",
@@ -201,39 +173,13 @@ def _loops(symbols: int, extra: int, width: int, hidden: int, memory: int, outpu
         **{f"by_{name}": "float*" for name in gradients}, "sums": "double*", "work": "float*", "used": "int*",
         **dict.fromkeys(("size", "count", "steps", "actions", "channels"), "long long"),
     }  # fmt: skip
-    shared = "\n" + constants + PRODUCT + SHOWN + ADDED + _FEATURES + _REMEMBER
+    shared = constants({**sizes, "LANES": _TILE}) + FEATURES + _REMEMBER
     return (
         Native("memory acting", {**seen, **weights, **act}, shared + fused.DRAW + _ACT),
-        Native("memory learning", {**seen, **weights, **learn}, shared + fused.JUDGE + _DESCENT + _LEARN),
+        Native("memory learning", {**seen, **weights, **learn}, shared + fused.JUDGE + DESCENT + _LEARN),
     )
 
 
-# Features of `rows` rows, the r-th of them that of observation row_of(r); those of which that is -1 are zero.
-_FEATURES = """
-const int USED = SYMBOLS + EXTRA + 1;
-auto features = [&](auto row_of, int rows, float* first, float* second, int* used) {
-    for (int r = 0; r < rows; ++r) {
-        float* to = first + r * WIDTH;
-        int* use = used + r * USED;
-        const long long i = row_of(r);
-        if (i >= 0) {
-            use[0] = show(i, use + 1);
-            add(use + 1, use[0], text ? which[i] : 0, to);
-        } else {
-            for (int f = 0; f < WIDTH; ++f)
-                to[f] = 0.0f;
-        }
-    }
-    product(Wide(), first, WIDTH, 1, down, second, rows, WIDTH, HIDDEN, false);
-    for (int r = 0; r < rows; ++r) {
-        const bool real = row_of(r) >= 0;
-        for (int f = 0; f < HIDDEN; ++f) {
-            const float x = second[r * HIDDEN + f] + down_bias[f];
-            second[r * HIDDEN + f] = x > 0.0f && real ? x : 0.0f;
-        }
-    }
-};
-"""
 # One step of LANES lanes. `gates` are [LANES, 4, MEMORY]: reset, update, candidate, and what the candidate is told by
 # the state before the reset gate. The exponential is a polynomial, as no library's goes into vector instructions here:
 # Cephes' expf, relative error 2e-7.
@@ -302,39 +248,6 @@ for (long long begin = 0; begin < count; begin += LANES) {
             after[(begin + r) * MEMORY + f] = has[r * MEMORY + f];
     }
 }
-"""
-# From the gradient by features of as many rows, which is changed, to those by the table and the layer.
-_DESCENT = """
-auto descend = [&](auto row_of, int rows, const float* first, const float* second, const int* used, float* by_second,
-                   float* by_first) {
-    for (int r = 0; r < rows; ++r)
-        for (int f = 0; f < HIDDEN; ++f) {
-            const float d = second[r * HIDDEN + f] > 0.0f ? by_second[r * HIDDEN + f] : 0.0f;
-            by_second[r * HIDDEN + f] = d;
-            by_trunk_bias[f] += d;
-        }
-    product(Wide(), by_second, 1, HIDDEN, first, by_trunk, HIDDEN, rows, WIDTH, true);
-    product(Wide(), by_second, HIDDEN, 1, trunk, by_first, rows, HIDDEN, WIDTH, false);
-    for (int r = 0; r < rows; ++r) {
-        const long long i = row_of(r);
-        if (i < 0)
-            continue;
-        float* d = by_first + r * WIDTH;
-        for (int f = 0; f < WIDTH; ++f) {
-            d[f] = first[r * WIDTH + f] > 0.0f ? d[f] : 0.0f;
-            by_bias[f] += d[f];
-        }
-        if (text)
-            for (int f = 0; f < WIDTH; ++f)
-                by_text[which[i] * WIDTH + f] += d[f];
-        const int* use = used + r * USED;
-        for (int k = 1; k <= use[0]; ++k) {
-            float* row = by_table + (long long)use[k] * WIDTH;
-            for (int f = 0; f < WIDTH; ++f)
-                row[f] += d[f];
-        }
-    }
-};
 """
 # Rows of a tile are [steps, LANES]. Going back, a step's gates become the gradients by what was added up in them, and
 # its state the gradient by it.

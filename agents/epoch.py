@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ..envs.native import Native
 from . import fused
-from .compiled import FORWARD, LESSON, LOOKS, READ, Compiled, constants
+from .compiled import FORWARD, LESSON, READ, Compiled
+from .compiled_features import LOOKS, constants
 from .extractors import TokensExtractor
 
 PART = 256  # least rows of a part of a minibatch, but for the last ones
