@@ -6,20 +6,35 @@ least, by barycentres.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .machines import RewardMachine
+from torch import Tensor
 
 RADIUS, BEND = 0.34, 0.16  # of a state; of an arrow that has one the other way beside it
 SCALE = 0.95  # inches of a unit
 Place = NDArray[np.float64]
 
 
+class Machine(Protocol):
+    """What is drawn of a ``RewardMachine``."""
+
+    states: list[str]
+    """U names."""
+    final: Tensor
+    """bool ``[U]``."""
+    starts: Tensor
+    """Initial states, int64."""
+
+    @property
+    def edges(self) -> Sequence[tuple[str, str, str, float]]:
+        """(state, formula, next state, reward)."""
+        ...
+
+
 def draw(
-    machine: RewardMachine,
+    machine: Machine,
     path: str | None = None,
     *,
     ax: Any = None,
@@ -114,7 +129,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _layout(
-    machine: RewardMachine, shown: list[int], arrows: list[tuple[int, int]], texts: dict[tuple[int, int], str]
+    machine: Machine, shown: list[int], arrows: list[tuple[int, int]], texts: dict[tuple[int, int], str]
 ) -> dict[int, Place]:
     """Where each state stands: layers from left to right."""
     paid = {v for (_, v), text in texts.items() if "\n+" in text}

@@ -1,19 +1,33 @@
 """State to and from a live environment of Gymnasium's: physics with warm start, random generator, time limit."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 
+from .engine import CpuEngine
 from .generators import pack, unpack
-
-if TYPE_CHECKING:
-    from .batch import PhysicsBatch
-    from .warp_batch import WarpBatch
+from .memory import Memory
+from .task import Task
 
 
-def import_env(batch: "PhysicsBatch", generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any]) -> int:
+class Lanes(Protocol):
+    """What a batch must have for an environment to fit into it."""
+
+    num_envs: int
+    model: Any
+    task: Task
+
+
+class CpuLanes(Lanes, Protocol):
+    """A batch of the CPU engine, whose physics is MuJoCo's own."""
+
+    engine: CpuEngine
+    memory: Memory
+
+
+def import_env(batch: CpuLanes, generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any]) -> int:
     """Take the physics and the generator of ``env`` into ``lane``; returns the steps of its episode so far."""
     other = partner(batch, bool(generators), lane, env)
     batch.engine.take(lane, other.data)
@@ -24,7 +38,7 @@ def import_env(batch: "PhysicsBatch", generators: list[np.random.Generator], lan
 
 
 def export_env(
-    batch: "PhysicsBatch", generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any], steps: int
+    batch: CpuLanes, generators: list[np.random.Generator], lane: int, env: gym.Env[Any, Any], steps: int
 ) -> None:
     """Give ``env`` the physics and the generator of ``lane``."""
     other = partner(batch, bool(generators), lane, env)
@@ -36,7 +50,7 @@ def export_env(
     set_elapsed(env, steps)
 
 
-def partner(batch: "PhysicsBatch | WarpBatch", begun: bool, lane: int, env: gym.Env[Any, Any]) -> Any:
+def partner(batch: Lanes, begun: bool, lane: int, env: gym.Env[Any, Any]) -> Any:
     """The environment without its wrappers, after a look whether it fits.
 
     Raises:
