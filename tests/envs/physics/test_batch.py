@@ -16,12 +16,6 @@ MAZES = {"PointMaze_UMaze-v3", "PointMaze_Open_Diverse_GDense-v3", "PointMaze_UM
 IDS = [row[0] for row in PHYSICS_IDS if "Maze" not in row[0] or row[3]["task"] in MAZES]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """MuJoCo writes MUJOCO_LOG.TXT into the working directory, for upstream's half_cheetah.xml among others."""
-    monkeypatch.chdir(tmp_path)
-
-
 def actions(batch, steps, seed=0):
     space = batch.action_space
     return np.random.default_rng(seed).uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)

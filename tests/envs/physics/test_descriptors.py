@@ -10,12 +10,6 @@ import cairn  # noqa: F401
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS, SPARSE_TASKS, V5_TASKS
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """MuJoCo writes MUJOCO_LOG.TXT into the working directory, for upstream's half_cheetah.xml among others."""
-    monkeypatch.chdir(tmp_path)
-
-
 def stepped(batch, steps, seed=0):
     batch.reset(seed=seed)
     rng = np.random.default_rng(0)

@@ -22,12 +22,6 @@ SEEDS = int(os.environ.get("CAIRN_SEEDS", "2"))
 OURS = {"task_reward", "final_obs", "_final_obs", "facts", "final_facts"}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """MuJoCo writes MUJOCO_LOG.TXT into the working directory, for upstream's half_cheetah.xml among others."""
-    monkeypatch.chdir(tmp_path)
-
-
 def same(batch, single, where):
     """Equal bits, both widened to float64: some of upstream's numbers are ints or float32."""
     a, b = np.asarray(batch, np.float64), np.asarray(single, np.float64)

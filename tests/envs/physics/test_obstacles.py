@@ -14,11 +14,6 @@ from cairn.qd import running as qd_running
 ID = "cairn/AntObstacles-v0"
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def put(batch, lane, x, y):
     """An ant at rest that lies on the ground at x, y."""
     qpos = batch.model.qpos0.copy()

@@ -10,12 +10,6 @@ import cairn  # noqa: F401
 from cairn.envs.physics.ids import SPARSE_TASKS
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """MuJoCo writes MUJOCO_LOG.TXT into the working directory, for upstream's half_cheetah.xml among others."""
-    monkeypatch.chdir(tmp_path)
-
-
 def at(batch, qpos):
     """Put lane 0 at rest somewhere, step with no action, and return the step."""
     batch.set_state([0], [qpos], [np.zeros(batch.model.nv)])

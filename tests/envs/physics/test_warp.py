@@ -27,12 +27,6 @@ needs_warp = pytest.mark.skipif(not HAS_WARP, reason="needs the extra gpu (MuJoC
 RANGES = {"mass": (0.3, 3.0), "friction": (0.2, 2.0), "gravity": (0.5, 1.5)}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """MuJoCo writes MUJOCO_LOG.TXT into the working directory."""
-    monkeypatch.chdir(tmp_path)
-
-
 def make(task="Hopper-v5", n=3, frame_skip=1, **kwargs):
     return gym.make_vec(f"cairn/{task}", num_envs=n, engine="warp", frame_skip=frame_skip, **kwargs)
 
