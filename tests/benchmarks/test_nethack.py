@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cairn.benchmarks import nethack, oni
-from cairn.benchmarks.nethack import KINDS, SIDE, Messages, OldFace, Seen, judge, worth
+from cairn.benchmarks.nethack import BUDGET, KEY, SIDE, Messages, OldFace, Seen, judge, worth
+from cairn.benchmarks.tables import Cells
 from cairn.envs import from_gymnasium
 from cairn.shaping import Stretch
 from cairn.shaping.language.labels import about, between
@@ -66,15 +67,19 @@ class Game(gym.Env[Any, Any]):
         chars[0, :3] = list(b"@>d")
         said = np.zeros(256, np.uint8)
         said[: len(self.said[self.t])] = list(self.said[self.t])
-        return {"chars": chars, "blstats": np.zeros(27, np.int64), "message": said}
+        stats = np.zeros(27, np.int64)
+        stats[[10, 11, 12, 13, 18, 21]] = 14, 15, 1, 30, 1, 1
+        return {"chars": chars, "blstats": stats, "message": said}
 
 
 def test_a_batch_sees_the_crop_and_tells_new_messages_and_success() -> None:
     env = from_gymnasium(lambda: Seen(OldFace(Game())), 2, facts=lambda env: {"message": env.told})
     obs, info = env.reset(seed=0)
-    crop = obs[0, : SIDE * SIDE * KINDS].reshape(SIDE, SIDE, KINDS).argmax(-1)
-    assert crop[4, 4:7].tolist() == [7, 5, 7]  # the hero in the middle, a staircase down, a dog
+    crop, half = obs["crop"][0, :, :, 0].clone(), SIDE // 2
+    assert crop[half, half : half + 3].tolist() == [7, 5, 7]  # the hero in the middle, a staircase down, a dog
     assert int((crop != 0).sum()) == 3
+    # Health 14 of 15 is past 25, 50 and 75 %; depth 1 and level 1 past nothing, 30 gold past 1, 10 and 30; not hungry.
+    assert obs["status"][0].tolist() == [0, 0, 3, 0, 3, 0, 1]
     facts, rewards, success = [info["facts"]], 0.0, False
     for _ in range(4):
         obs, reward, terminated, _, info = env.step(torch.zeros(2, dtype=torch.int64))
@@ -107,6 +112,28 @@ def test_the_same_message_with_other_numbers_is_one_caption() -> None:
     assert coded(b"") == 0
 
 
+def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nethack, "RESULTS", tmp_path)
+    cells = Cells(tmp_path / "oni" / "nethack.csv", KEY)
+    for seed, (alone, ranked) in enumerate([(1, 7), (3, 7), (5, 7)]):
+        for name, found in (("none", alone), ("ranking", ranked)):
+            for task in ("NetHackStaircase-v0", "NetHackScore-v0"):
+                row = nethack.cell(task, name, seed, BUDGET)
+                assert row["weight"] == (0 if name == "none" else 4.0 if task == "NetHackScore-v0" else 0.04)
+                cells.add({**row, "return": -found, "success": found / 10})
+    cells.add({**nethack.cell("NetHackScore-v0", "none", 9, 5), "return": 1e9, "success": 0})  # of another budget
+    other = {**nethack.cell("NetHackScore-v0", "ranking", 9, BUDGET), "weight": 0.1}  # and of another weight
+    cells.add({**other, "return": 1e9, "success": 0})
+    lines = nethack.short_table().splitlines()
+    assert lines[2] == "| task alone | -3.00 (-5.00 to -1.00) | 30% (10% to 50%) | -3.0 (-5.0 to -1.0) |"
+    assert lines[5] == "| with ONI, ranking | -7.00 (-7.00 to -7.00) | 70% (70% to 70%) | -7.0 (-7.0 to -7.0) |"
+    assert lines[3] == "| with ONI, retrieval |  |  |  |"
+    full = nethack.table(cells.rows(), "NetHackScore-v0", BUDGET).splitlines()
+    assert full[2:] == [
+        "| none | 3 | -3.000 | -5.000 to -1.000 | 0.30 |", "| ranking | 3 | -7.000 | -7.000 to -7.000 | 0.70 |",
+    ]  # fmt: skip
+
+
 @pytest.mark.skipif(not WITHOUT, reason="nle is there")
 def test_without_nle_the_command_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="pip install nle"):
@@ -122,5 +149,5 @@ def test_the_command_on_the_game(tmp_path: Path, capsys: pytest.CaptureFixture[s
     env = nethack.batch("NetHackStaircase-v0", 2)
     first, _ = env.reset(seed=3)
     again, _ = env.reset(seed=3)
-    assert torch.equal(first, again)
+    assert all(torch.equal(first[name], again[name]) for name in first)
     env.close()
