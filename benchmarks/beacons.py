@@ -1,8 +1,9 @@
 """Words as Beacons: steps to solve as a function of how many subgoals are right, beside plain PPO.
 
     python benchmarks/beacons.py                                  # KeyCorridorS3R3; resumable
-    python benchmarks/beacons.py --task MultiRoom-N4-S5-v1 --forms position object language
-    python benchmarks/beacons.py --task ObstructedMaze-1Dlhb-v0
+    python benchmarks/beacons.py --forms position language --accuracies 1 .7 .5
+    python benchmarks/beacons.py --task MultiRoom-N4-S5-v0
+    python benchmarks/beacons.py --task ObstructedMaze-1Dlh-v0
     python benchmarks/beacons.py --plans 100 --url http://127.0.0.1:8000/v1 --model NAME     # how good its plans are
 
 Plans come from the oracle with its dial: a share of the subgoals names another thing in another place. PPO and what
@@ -19,12 +20,15 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, cell, model_for, report, solve_cell
+from cairn.benchmarks.dials import ACCURACIES, BUDGET, KEY, LEVELS, brief, cell, model_for, of_now, report, solve_cell
 from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import SubgoalBonus, SubgoalEnv, Task
 from cairn.shaping.language import AskedPlanner, Client, OraclePlanner
+from cairn.shaping.language.beacons import FORMS
 from cairn.shaping.language.subgoals import agreement, route
+
+TASKS = ("KeyCorridorS3R3-v0", "ObstructedMaze-1Dlh-v0", "MultiRoom-N4-S5-v0")
 
 
 def batch(task: str, lanes: int) -> Any:
@@ -52,6 +56,21 @@ def solve(args: argparse.Namespace) -> None:
     report(cells, args.budget, f"Words as Beacons on {args.task}")
 
 
+def short_table() -> str:
+    """A row for each task and form of subgoals, a column for each accuracy, as the dials' table has them."""
+    marks = sorted(ACCURACIES, reverse=True)
+    head = ["task", "subgoals by", "PPO alone", *(f"{a:.0%} right" for a in marks)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for task in TASKS:
+        rows = of_now(Cells(RESULTS / "beacons" / f"{task}.csv", KEY).rows(), BUDGET)
+        alone = brief([r for r in rows if r["reward"] == "none"], BUDGET)
+        for form in sorted(FORMS, key=lambda form: form != "object"):
+            dial = [brief([r for r in rows if r["reward"] == f"{form} {a:g}"], BUDGET) for a in marks]
+            if any(dial):
+                lines.append(f"| {' | '.join([task, form, alone, *dial])} |")
+    return "\n".join(lines)
+
+
 def plans(args: argparse.Namespace) -> None:
     """Ask a model about levels, and compare with what is right."""
     giver = Client(args.url, args.model, cache=args.cache)
@@ -69,7 +88,7 @@ def plans(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="KeyCorridorS3R3-v0", help="after cairn/MiniGrid-")
+    parser.add_argument("--task", default=TASKS[0], help="after cairn/MiniGrid-")
     parser.add_argument("--forms", nargs="*", default=["object"])
     parser.add_argument("--accuracies", type=float, nargs="*", default=ACCURACIES)
     parser.add_argument("--curriculum", action="store_true", help="pay what is mastered less")

@@ -140,6 +140,16 @@ def amount(value: float, most: float | None) -> str:
     return "-" if most is None else f"> {most:,.0f}"
 
 
+def brief(rows: Sequence[dict[str, str]], budget: int) -> str:
+    """The seeds of one cell in a word: million steps, CPU seconds, how many were solved; or nothing."""
+    if not rows:
+        return ""
+    (steps, cpu), solved = map(iqm, spent(rows)), sum(int(r["solved"]) for r in rows)
+    if steps == float("inf"):
+        return f"> {budget / 1e6:.1f} M ({solved}/{len(rows)})"
+    return f"{steps / 1e6:.2f} M, {cpu:.0f} s ({solved}/{len(rows)})"
+
+
 def short_table() -> str:
     """A row for each way to use a giver, a column for each accuracy: million steps, CPU seconds, and seeds solved."""
     tables = {file: of_now(Cells(RESULTS / file, KEY).rows(), BUDGET) for file, _, _ in SHOWN}
@@ -147,13 +157,7 @@ def short_table() -> str:
     lines = ["| reward | no giver | " + " | ".join(f"{a:.0%} right" for a in marks) + " |", "|---" * 8 + "|"]
 
     def shown(file: str, name: str) -> str:
-        rows = [r for r in tables[file] if r["reward"] == name]
-        if not rows:
-            return ""
-        (steps, cpu), solved = map(iqm, spent(rows)), sum(int(r["solved"]) for r in rows)
-        if steps == float("inf"):
-            return f"> {BUDGET / 1e6:.1f} M ({solved}/{len(rows)})"
-        return f"{steps / 1e6:.2f} M, {cpu:.0f} s ({solved}/{len(rows)})"
+        return brief([r for r in tables[file] if r["reward"] == name], BUDGET)
 
     for name, title in (("none", "PPO alone"), ("noveld", "NovelD")):
         if told := shown(SHOWN[0][0], name):

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from cairn.agents.table import AGENTS
-from cairn.benchmarks import dials, memory, solve
+from cairn.benchmarks import beacons, dials, memory, nethack, solve
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -196,6 +196,8 @@ def render(text: str) -> str:
         "solve": solve.short_table,
         "tuned": tuned,
         "dials": dials.short_table,
+        "beacons": beacons.short_table,
+        "nethack": nethack.short_table,
     }
 
     def fill(match: re.Match[str]) -> str:

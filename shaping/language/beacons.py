@@ -37,8 +37,8 @@ class SubgoalEnv(BatchWrapper):
     MultiDiscrete, so that a network for symbols sums them up with the view.
 
     A form only tells the agent what it says, and a subgoal is reached in its form's sense: a position when the agent
-    stands there or what was there has changed; an object when it is taken, opened or stood on. A subgoal that nobody
-    can reach does not end the plan: reaching a later one takes its place.
+    stands there or what was there has changed, of two at one place the first; an object when it is taken, opened or
+    stood on. A subgoal that nobody can reach does not end the plan: reaching a later one takes its place.
 
     Args:
         env: The batch; its observation is a Dict.
@@ -128,10 +128,13 @@ class SubgoalEnv(BatchWrapper):
         """1 + the number of the last subgoal not before the present one that this step has reached, 0 for none."""
         verb, kind, color, x, y = self.plans.unbind(-1)
         after, place = facts["cells"], facts["position"]
+        number = torch.arange(MOST, device=verb.device)
         if self.form == "position":
             spot = y * self.width + x
             changed = (before.gather(1, spot) != after.gather(1, spot)) & (facts["events"] != 0)[:, None]
             hit = changed | ((place[:, :1] == x) & (place[:, 1:] == y))
+            # A key stands where its box stood: to unbox it is not to have taken it.
+            hit[:, 1:] &= (spot[:, 1:] != spot[:, :-1]) | (number[:-1] < self.now[:, None])
         else:
             held, events = facts["carrying"], facts["events"].long()
             picked = (events >> L.EVENT_NAMES.index("picked") & 1 > 0)[:, None]
@@ -143,7 +146,6 @@ class SubgoalEnv(BatchWrapper):
             under = after.gather(1, (place[:, 1] * self.width + place[:, 0])[:, None]).long()
             stood = (under & 15 == kind) & (under >> 4 & 7 == color)
             hit = torch.where(verb == TAKE, take, torch.where(verb == OPEN, opened, stood))
-        number = torch.arange(MOST, device=hit.device)
         hit &= (verb > 0) & (number >= self.now[:, None])
         return torch.where(hit, number + 1, 0).amax(1)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from cairn.benchmarks import dials, oni
+from cairn.benchmarks import beacons, dials, oni
 from cairn.benchmarks.tables import Cells
 from cairn.shaping import ONI, Task
 
@@ -38,6 +38,23 @@ def test_tables_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     full = dials.solve_table(cells.rows(), dials.BUDGET).splitlines()
     assert full[3] == "| classification 1 | 3 of 3 | 2,000,000 | 1,000,000 to 3,000,000 | 16 |"
     assert full[4] == "| classification 0.5 | 1 of 3 | > 2,457,600 | 1,000,000 to > 2,457,600 | - |"
+
+
+def test_tasks_and_forms_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacons, "RESULTS", tmp_path)
+    never = float("inf")
+    for task, found in (
+        ("KeyCorridorS3R3-v0", rows("none", never) + rows("language 0.7", 1e6, 2e6) + rows("object 1", 1e6)),
+        ("MultiRoom-N4-S5-v0", rows("none", 2e6, 2.2e6) + rows("position 0.5", 1e6, never)),
+    ):
+        cells = Cells(tmp_path / "beacons" / f"{task}.csv", dials.KEY)
+        for row in found:
+            cells.add(row)
+    assert beacons.short_table().splitlines()[2:] == [
+        "| KeyCorridorS3R3-v0 | object | > 2.5 M (0/1) | 1.00 M, 8 s (1/1) |  |  |  |  |  |",
+        "| KeyCorridorS3R3-v0 | language | > 2.5 M (0/1) |  |  |  | 1.50 M, 12 s (2/2) |  |  |",
+        "| MultiRoom-N4-S5-v0 | position | 2.10 M, 12 s (2/2) |  |  |  |  |  | > 2.5 M (1/2) |",
+    ]
 
 
 @pytest.mark.parametrize("found", [(0.0, 0.96), (0.97, 0.5, 0.5, 0.5), (0.0, 0.0, 0.0, 0.0)])

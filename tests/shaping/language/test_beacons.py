@@ -146,6 +146,28 @@ def test_a_subgoal_that_cannot_be_reached_is_passed_over() -> None:
     assert [r for r in reached if r] == [2]
 
 
+@pytest.mark.parametrize("form", ["position", "object"])
+def test_a_key_that_comes_out_of_its_box_is_not_yet_taken(form: str) -> None:
+    env = SubgoalEnv(gym.make_vec("cairn/MiniGrid-ObstructedMaze-1Dlh-v0", num_envs=1, device="cpu"), form=form)
+    _, info = env.reset(seed=0)
+    (_, _, box, *at), (_, _, shade, *place), door = env.plans[0, :3].tolist()
+    assert at == place
+    closed = info["facts"]["cells"].clone()
+    unboxed, taken, opened = (closed.clone() for _ in range(3))
+    spot, gate = at[1] * env.width + at[0], door[4] * env.width + door[3]
+    unboxed[0, spot] = L.pack(L.KEY, shade)
+    taken[0, spot] = L.EMPTY_CELL
+    opened[0, spot], opened[0, gate] = L.EMPTY_CELL, L.pack(L.DOOR, shade, L.OPEN)
+    numbers, key = [], [L.KEY, shade]
+    steps = [(closed, unboxed, "unboxed", [0, 0]), (unboxed, taken, "picked", key), (taken, opened, "unlocked", key)]
+    for before, after, event, held in steps:
+        events = torch.tensor([1 << L.EVENT_NAMES.index(event)])
+        facts = {**info["facts"], "cells": after, "events": events, "carrying": torch.tensor([held])}
+        env.now = reached = env._reached(before, facts)
+        numbers += reached.tolist()
+    assert numbers == [1, 2, 3]
+
+
 def test_the_wrapper_keeps_the_contract() -> None:
     def make(n: int) -> Any:
         return SubgoalEnv(gym.make_vec("cairn/MiniGrid-DoorKey-5x5-v0", num_envs=n, device="cpu"), OraclePlanner(0.5))
