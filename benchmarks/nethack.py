@@ -13,6 +13,7 @@ one that is worth more is preferred. A message is a caption where it is new on t
 """
 
 import importlib.util
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -247,6 +248,9 @@ def table(rows: Sequence[dict[str, str]], task: str, budget: int) -> str:
     for name in dict.fromkeys(r["reward"] for r in mine):
         own = [r for r in mine if r["reward"] == name]
         returns = [float(r["return"]) for r in own]
+        if any(map(math.isnan, returns)):
+            lines.append(f"| {name} | {len(own)} | no episode has ended | | |")
+            continue
         low, high = interval(returns)
         won = iqm([float(r["success"]) for r in own])
         lines.append(f"| {name} | {len(own)} | {iqm(returns):.3f} | {low:.3f} to {high:.3f} | {won:.2f} |")

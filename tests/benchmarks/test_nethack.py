@@ -132,6 +132,9 @@ def test_the_table_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert full[2:] == [
         "| none | 3 | -3.000 | -5.000 to -1.000 | 0.30 |", "| ranking | 3 | -7.000 | -7.000 to -7.000 | 0.70 |",
     ]  # fmt: skip
+    cells.add({**nethack.cell("NetHackScore-v0", "retrieval", 0, 64), "return": "nan", "success": "nan"})
+    short = nethack.table(cells.rows(), "NetHackScore-v0", 64).splitlines()
+    assert short[2:] == ["| retrieval | 1 | no episode has ended | | |"]
 
 
 @pytest.mark.skipif(not WITHOUT, reason="nle is there")
