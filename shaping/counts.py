@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..envs.spaces import tree_leaves, tree_map
+from . import fast
 from .hashing import hash_rows, mix
 from .learned import valid_rows
 from .stretch import Stretch
@@ -150,6 +151,8 @@ class EpisodicCount(_Keyed, Stream):
         """How often each row's next state has been visited in its episode by then, int64 ``[T, N]``; 0 if not valid."""
         lanes = x.rows[1]
         start = x.start & x.valid
+        if fast.fits(x.valid.numel(), x.device):
+            return self._visits_compiled(x, start)
         epoch = self.epoch + start.cumsum(0)
         tag = epoch * _EPISODE + torch.arange(lanes, device=x.device) * _LANE
         flat, flat_tag = x.flat(), tag.flatten()
@@ -171,6 +174,25 @@ class EpisodicCount(_Keyed, Stream):
         out = torch.zeros(x.valid.numel(), dtype=torch.int64, device=x.device)
         out[rows] = counts[len(first) :]
         return out.reshape(x.rows)
+
+    def _visits_compiled(self, x: Stretch, start: Tensor) -> Tensor:
+        """The same in two loops."""
+        flat, (steps, lanes) = x.flat(), x.rows
+        rows, first = x.valid.flatten().nonzero()[:, 0], start.flatten().nonzero()[:, 0]
+        before = torch.zeros(steps * lanes, dtype=torch.int64)
+        if len(first):
+            before[first] = self.hashes(flat[first], of_next=False)
+        if len(rows) == len(before):
+            after = self.hashes(flat, of_next=True)
+        else:
+            after = torch.zeros_like(before)
+            after[rows] = self.hashes(flat[rows], of_next=True)
+        factors = torch.tensor([_LANE, _EPISODE])
+        keys, epochs, self.epoch = fast.visit_keys(before, after, start, x.valid, self.epoch, factors)
+        lane = torch.arange(lanes).repeat(2 * steps)
+        counts = self.table.add_each(keys.flatten(), lane, epochs.flatten())
+        self.table.forget(self.epoch)
+        return counts[steps * lanes :].reshape(x.rows)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Put back counts and episodes."""

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import fast
+from . import fast, fast_ensembles, fast_lessons, fast_networks
 from .adam import Adam
 from .dynamics import action_sizes, encode_actions
+from .fast_learning import Layer, Rows, Training
 from .learned import Learned, positive, rows_of, two_ends
-from .networks import PIECE, Whitening, encoder, linear, some_batches
+from .networks import PIECE, Whitening, distinct, encoder, linear, some_batches
 from .stretch import Stretch
 from .term import Term, World
 
@@ -30,15 +31,17 @@ class Ensemble(nn.Module):
         self.last_bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """All members' answers; compiled where nothing is learned from them."""
-        if fast.asks(len(x), x.device, *self.first.shape[1:], self.last.shape[2]):
-            x, members = x.contiguous(), zip(self.first, self.first_bias, self.last, self.last_bias)
-            return torch.stack([
-                fast.network(None, None, x, first.t(), bias[0], [(last.t(), more[0])])
-                for first, bias, last, more in members
-            ])  # fmt: skip
+        """All members' answers."""
         hidden = F.relu(torch.baddbmm(self.first_bias, x.expand(len(self.first), *x.shape), self.first))
         return torch.baddbmm(self.last_bias, hidden, self.last)
+
+    def learned(self) -> Training | None:
+        """The parameters for the loops of ``fast_lessons``; None where they are too many."""
+        (inputs, hidden), outputs = self.first.shape[1:], self.last.shape[2]
+        if max(inputs, hidden, outputs) > fast_networks.WIDEST:
+            return None
+        pairs = (self.first, self.first_bias, hidden), (self.last, self.last_bias, outputs)
+        return Training([Layer(*pair, member) for member in range(len(self.first)) for pair in pairs])
 
 
 class Disagreement(Learned):
@@ -84,6 +87,7 @@ class Disagreement(Learned):
         self.whitening: Whitening | None = None
         self.embed: nn.Module | None = None
         self.ensemble: nn.Module | None = None
+        self.training: Training | None = None
         self.optimiser: torch.optim.Optimizer | None = None
 
     def bind(self, world: World) -> None:
@@ -101,13 +105,17 @@ class Disagreement(Learned):
         wide = self.features + sum(action_sizes(world.action_space))
         ensemble = Ensemble(self.members, wide, self.hidden, self.features, generator).to(world.device)
         self.ensemble, self.optimiser = ensemble, Adam(ensemble.parameters(), self.learning_rate, fused=True)
+        self.training = ensemble.learned() if torch.device(world.device).type == "cpu" else None
 
     def raw(self, x: Stretch) -> Tensor:
         """The variance of flat rows ``[B]``, summed over the features."""
         assert self.whitening is not None and self.embed is not None and self.ensemble is not None
-        features = self.whitening.of_distinct(self.embed, x.obs)
-        asked = torch.cat([features, encode_actions(self.actions, x.action)], 1)
-        return torch.cat([_variance(self.ensemble(some)).sum(1) for some in torch.split(asked, PIECE)])
+        assert isinstance(x.action, Tensor)
+        features, kinds = self.whitening.of_kinds(self.embed, x.obs)
+        first, of = distinct([kinds, x.action])  # asked once for rows with the same state and action
+        action = encode_actions(self.actions, x.action.index_select(0, first))
+        asked = torch.cat([features.index_select(0, kinds.index_select(0, first)), action], 1)
+        return torch.cat([variance(self.ensemble, some) for some in torch.split(asked, 4 * PIECE)])[of]
 
     def learn(self, x: Stretch) -> dict[str, Tensor]:
         """Learn the whitening, and train each member on most of a share of the rows."""
@@ -118,8 +126,19 @@ class Disagreement(Learned):
         if self.whitening.learns:
             self.whitening.learn(rows_of(ends[1], rows))
         generator = torch.Generator().manual_seed(self.seed ^ self.updates)
+        batches = some_batches(rows, self.share, self.seed, self.updates)
+        if self.training is not None and fast.fits(sum(map(len, batches)), x.device):
+            every = torch.cat(batches)
+            with torch.no_grad():
+                before, after = self.embed(self.whitening(two_ends(*ends, every))).chunk(2)
+                asked = torch.cat([before, encode_actions(self.actions, rows_of(flat.action, every))], 1)
+            lengths = [len(batch) for batch in batches]
+            drawn = [torch.rand(self.members, length, generator=generator) for length in lengths]
+            counts = (torch.cat(drawn, 1) < self.keep).float()
+            seen, given = Rows(None, asked, lengths, 1), [after.contiguous(), counts, self.features, self.members]
+            return {"loss": self.training.run(fast_lessons.ensemble(), self.optimiser, seen, given)[:, 0].mean()}
         losses = []
-        for batch in some_batches(rows, self.share, self.seed, self.updates):
+        for batch in batches:
             before, after = self.embed(self.whitening(two_ends(*ends, batch))).chunk(2)
             action = encode_actions(self.actions, rows_of(flat.action, batch))
             guesses = self.ensemble(torch.cat([before, action], 1))
@@ -138,6 +157,14 @@ class Disagreement(Learned):
         return [cls(warmup=0), cls(normalise=False, warmup=0, members=3, features=4, hidden=16)]
 
 
-def _variance(guesses: Tensor) -> Tensor:
-    """Of the members ``[K, ...]``, as torch's ``var`` without correction, which is much slower along the first axis."""
-    return (guesses - guesses.mean(0)).square().mean(0)
+def variance(ensemble: nn.Module, x: Tensor) -> Tensor:
+    """Of the members' answers ``[K, B, outputs]`` to ``x [B, inputs]``, summed over the outputs: ``[B]``."""
+    if isinstance(ensemble, Ensemble):
+        first, last = (ensemble.first, ensemble.first_bias), (ensemble.last, ensemble.last_bias)
+        if fast_networks.asks(len(x), x.device, *first[0].shape[1:], last[0].shape[2]):
+            members = zip(*first, *last)
+            return fast_ensembles.disagreement(x, [[(a.t(), b[0]), (c.t(), d[0])] for a, b, c, d in members])
+    guesses = ensemble(x)
+    # As torch's `var` without correction, which is much slower along the first axis.
+    out: Tensor = (guesses - guesses.mean(0)).square().mean(0).sum(1)
+    return out

@@ -4,7 +4,7 @@ Pathak, Agrawal, Efros and Darrell, "Curiosity-driven exploration by self-superv
 that needs such features (ICM, RIDE, E3B, the pseudo-counts of NGU) has one of these, and nothing of it twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..envs.spaces import Tree, kind
+from . import fast, fast_lessons
 from .adam import Adam
+from .fast_learning import Rows, Training
 from .learned import rows_of, two_ends
-from .networks import Whitening, encoder, mlp, some_batches
+from .networks import Layers, Whitening, distinct, encoder, mlp, some_batches
 from .state import pack, unpack
 from .stretch import Stretch
 from .term import World
+from .trainable import columns, training
 
 
 class Dynamics:
@@ -50,8 +53,8 @@ class Dynamics:
         generator = torch.Generator().manual_seed(world.seed)
         wide = sum(action_sizes(world.action_space))
         self.embed: nn.Module = encoder(self.whitening.parts, hidden, features, generator).to(world.device)
-        self.inverse: nn.Module = mlp([2 * features, hidden, wide], generator).to(world.device)
-        self.forecast: nn.Module | None = None
+        self.inverse: Layers = mlp([2 * features, hidden, wide], generator).to(world.device)
+        self.forecast: Layers | None = None
         self.inverse.once = True
         modules = [self.embed, self.inverse]
         if beta:
@@ -59,6 +62,9 @@ class Dynamics:
             self.forecast.once = True
             modules.append(self.forecast)
         self.optimiser = Adam([p for m in modules for p in m.parameters()], learning_rate, fused=True)
+        self.training: Training | None = None
+        if torch.device(world.device).type == "cpu":
+            self.training = training(self.embed, self.inverse, *([] if self.forecast is None else [self.forecast]))
 
     def phi(self, *obs: Tree) -> Tensor:
         """Features of batches ``[B, ...]``, one below the other: ``[B, features]``; repeats are computed once."""
@@ -68,10 +74,20 @@ class Dynamics:
         """The observations of a stretch without what is not looked at."""
         return self.whitening.looked_at(x.obs), self.whitening.looked_at(x.next_obs)
 
-    def ends(self, x: Stretch) -> tuple[Tensor, Tensor]:
-        """Features before and after each flat row, ``[B, features]`` each."""
-        before, after = self.phi(x.obs, x.next_obs).chunk(2)
-        return before, after
+    def kinds(self, x: Stretch) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of each kind of state ``[U, features]``, and each flat row's kinds before and after, ``[B]``."""
+        features, of = self.whitening.of_kinds(self.embed, x.obs, x.next_obs)
+        before, after = of.chunk(2)
+        return features, before, after
+
+    def surprise(self, x: Stretch) -> Tensor:
+        """``error`` of flat rows ``[B]``; the forecast is made once for rows with the same state and action."""
+        assert self.forecast is not None and isinstance(x.action, Tensor)
+        features, before, after = self.kinds(x)
+        first, of = distinct([before, x.action])
+        action = encode_actions(self.actions, x.action.index_select(0, first))
+        guess = self.forecast(torch.cat([features.index_select(0, before.index_select(0, first)), action], 1))
+        return 0.5 * fast.apart(guess, of, features, after)
 
     def along(self, x: Stretch) -> Tensor:
         """Features of a stretch ``[T, N]`` for a stream: ``[2, T, N, features]``.
@@ -105,8 +121,12 @@ class Dynamics:
         flat, rows = x.flat(), x.valid.flatten().nonzero()[:, 0]
         ends = self.looked_at(flat)
         self.whitening.learn(ends[1] if len(rows) == x.valid.numel() else rows_of(ends[1], rows))
+        batches = some_batches(rows, share, self.seed, update)
+        if self.training is not None and fast.fits(sum(map(len, batches)), x.device):
+            inverse, forward = self._learn_compiled(flat, ends, batches).mean(0)
+            return {"loss": inverse, "forecast": forward} if self.beta else {"loss": inverse}
         losses = []
-        for batch in some_batches(rows, share, self.seed, update):
+        for batch in batches:
             before, after = self.embed(self.whitening(two_ends(*ends, batch))).chunk(2)
             action = rows_of(flat.action, batch)
             inverse = inverse_loss(self.actions, self.inverse(torch.cat([before, after], 1)), action)
@@ -118,6 +138,27 @@ class Dynamics:
             losses.append(torch.stack([inverse, forward]).detach())
         inverse, forward = torch.stack(losses).mean(0)
         return {"loss": inverse, "forecast": forward} if self.beta else {"loss": inverse}
+
+    def _learn_compiled(self, flat: Stretch, ends: tuple[Tree, Tree], batches: Sequence[Tensor]) -> Tensor:
+        """Train on batches of the rows of ``flat``; returns the losses of each, ``[batches, 2]``."""
+        assert self.training is not None and isinstance(flat.action, Tensor)
+        rows = torch.cat(list(batches))
+        with torch.no_grad():
+            seen = columns(self.embed, self.whitening(two_ends(*ends, rows)))
+            taken, chosen, number = flat.action.index_select(0, rows), None, None
+            if isinstance(self.actions, spaces.Box):
+                number = _flat(taken).float().contiguous()
+            else:
+                chosen = _categories(self.actions, taken).contiguous()
+        sizes = action_sizes(self.actions)
+        weights = torch.tensor([1 - self.beta, self.beta])
+        layers = len(self.training.layers) - (4 if self.beta else 2)
+        given = [
+            chosen, number, torch.tensor(sizes), weights, 0 if chosen is None else len(sizes), sum(sizes),
+            self.features, layers, int(self.beta > 0),
+        ]  # fmt: skip
+        lesson, lengths = fast_lessons.dynamics(), [len(batch) for batch in batches]
+        return self.training.run(lesson, self.optimiser, Rows(*seen, lengths, 2), given)
 
     def state(self) -> dict[str, Any]:
         """Networks, optimiser and whitening."""

@@ -1,25 +1,19 @@
-"""Compiled loops that bonuses share, for a CPU: hash rows, tell them apart, count them, and ask small networks.
+"""Compiled loops that bonuses share, for a CPU: hash rows, tell them apart and count them.
 
 Each does what the torch code beside its caller does, which stays for other devices and for few rows: these need nothing
-compiled. Threads share the rows (``envs.native.Spread``); how many there are changes no bit.
+compiled. Threads share the rows (``envs.native.Spread``); how many there are changes no bit. Small networks are in
+``fast_networks``, and how they learn in ``fast_learning``.
 """
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from ..envs.native import PRODUCT, Native, Spread
+from ..envs.native import Native, Spread
 
 LEAST = 256  # rows from which on a compiled loop is asked
-WIDEST = 256  # numbers of a layer
-MOST_SYMBOLS = 4096
-MOST_LAYERS = 8
-_LANES = 16  # floats in a vector register
 
 
 def fits(rows: int, device: torch.device) -> bool:
@@ -53,185 +47,109 @@ def distinct(hashes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def count(
-    table: Sequence[Tensor], size: int, used: int, begin: int, keys: Tensor, lanes: Tensor, epochs: Tensor, out: Tensor
+    slots: Tensor, used: int, begin: int, keys: Tensor, lanes: Tensor, epochs: Tensor, out: Tensor
 ) -> tuple[int, int]:
     """Count ``keys[begin:]`` one by one in a ``CountTable``, until all are or the table is half full.
 
     Args:
-        table: Keys, counts, lanes and epochs of its slots.
-        size: How many slots there are.
-        used: How many are in use.
+        slots: The table, int64 ``[S + 1, 4]``.
+        used: How many of its slots are in use.
         begin: The key to begin with.
-        keys: int64 ``[M]``, none of them 0.
+        keys: int64 ``[M]``; what is 0 is left out.
         lanes: Whose they are, ``[M]``.
         epochs: The same.
-        out: int64 ``[M]``, to be written: how often the key has come by then, itself included.
+        out: int64 ``[M]``, to be written: how often the key has come by then, itself included; 0 for what is left out.
 
     Returns:
         How many slots are in use now, and the first key that is not counted.
     """
     state = torch.tensor([used, begin])
-    _count()(*table, keys.contiguous(), lanes.contiguous(), epochs.contiguous(), out, state, size, len(keys))
+    _count()(slots, keys.contiguous(), lanes.contiguous(), epochs.contiguous(), out, state, len(slots) - 1, len(keys))
     return int(state[0]), int(state[1])
 
 
-def counted(keys: Tensor, counts: Tensor, size: int, asked: Tensor) -> Tensor:
+def counted(slots: Tensor, asked: Tensor) -> Tensor:
     """How often each of ``asked [M]``, none of them 0, stands in a table: int64 ``[M]``."""
     out = torch.empty_like(asked)
-    _counted()(len(out), keys, counts, asked.contiguous(), out, size)
+    _counted()(len(out), slots, asked.contiguous(), out, len(slots) - 1)
     return out
 
 
-# ---- networks ------------------------------------------------------------------------------------------
-
-
-class Sums(NamedTuple):
-    """What symbols add up: value v > 0 of symbol s means row ``base[s] + v`` of the table, and 0 nothing."""
-
-    base: Tensor
-    """int32 ``[S]``."""
-    top: Tensor
-    """uint8 ``[S]``: the greatest value; greater ones are taken for it."""
-    table: Tensor
-    """float32 ``[R, F]``."""
-
-
-def asks(rows: int, device: torch.device, *widths: int, symbols: int = 0, once: bool = False) -> bool:
-    """Whether a network with layers of these widths, on so many rows and symbols, should be asked compiled.
+def refill(old: Tensor, current: Tensor | None, new: Tensor | None) -> int:
+    """Move what is alive from one ``CountTable``'s slots to those of another, all of them empty.
 
     Args:
-        rows: How many.
-        device: Where they are.
-        widths: Of the layers.
-        symbols: In a row.
-        once: Whether it may be learned from: nobody takes a gradient of its gradient.
-    """
-    if not fits(rows, device) or torch.is_autocast_enabled("cpu") or not (once or not torch.is_grad_enabled()):
-        return False
-    return max(widths) <= WIDEST and len(widths) <= MOST_LAYERS and symbols <= MOST_SYMBOLS
-
-
-def network(
-    symbols: Tensor | None,
-    sums: Sums | None,
-    dense: Tensor | None,
-    first: Tensor | None,
-    bias: Tensor,
-    layers: Sequence[tuple[Tensor, Tensor]],
-) -> Tensor:
-    """A network: its first layer, the sum of what symbols and numbers add, then ReLU and a linear layer, repeatedly.
-
-    Args:
-        symbols: uint8 ``[B, S]``, or None.
-        sums: What they add.
-        dense: float32 ``[B, D]``, or None.
-        first: Weights of these numbers, ``[F, D]``.
-        bias: ``[F]``.
-        layers: Weights ``[outputs, inputs]`` and biases of the linear layers after it; there may be none.
+        old: The slots, int64 ``[S + 1, 4]``.
+        current: Which epoch each lane is in; what is of an earlier one is not alive. None: all is.
+        new: The other's, or None to count only.
 
     Returns:
-        float32 ``[B, outputs]``.
+        How many are alive.
     """
-    seen = (None, None, None, None) if symbols is None or sums is None else (symbols.contiguous(), *sums)
-    dense = None if dense is None else dense.contiguous()
-    given = [*seen, dense, first, bias, *(p for layer in layers for p in layer)]
-    if not torch.is_grad_enabled():
-        return _given(given)[0]
-    out: Tensor = _Network.apply(*given)  # type: ignore[no-untyped-call]
+    found = torch.zeros(1, dtype=torch.int64)
+    _refill()(old, current, new, found, len(old) - 1, 0 if new is None else len(new) - 1)
+    return int(found)
+
+
+def visit_keys(
+    before: Tensor, after: Tensor, begins: Tensor, valid: Tensor, epoch: Tensor, factors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys of the visits of a stretch, of which episodes tell apart what is alike.
+
+    Args:
+        before: Hashes of the states that rows began with ``[T, N]``; they count where an episode begins.
+        after: Hashes of the states that rows led to ``[T, N]``; they count where rows are valid.
+        begins: Bool ``[T, N]``: an episode begins at this row.
+        valid: Bool ``[T, N]``.
+        epoch: int64 ``[N]``: which episode each lane was in before.
+        factors: What number of the lane and of the episode are multiplied by, int64 ``[2]``.
+
+    Returns:
+        Keys and episodes ``[2, T, N]``, first those of the states that episodes begin with, then those of all that
+        follow; 0 is no key. And the episodes that the lanes are in now, ``[N]``.
+    """
+    steps, lanes = valid.shape
+    keys, epochs = (torch.empty(2, steps, lanes, dtype=torch.int64) for _ in range(2))
+    now = epoch.clone()
+    given = before.contiguous(), after.contiguous(), begins.contiguous(), valid.contiguous()
+    _visit_keys()(lanes, *given, now, factors, keys, epochs, steps, lanes)
+    return keys, epochs, now
+
+
+def episode_sums(
+    paid: Tensor, task: Tensor, valid: Tensor, start: Tensor, ends: Tensor, won: Tensor, open_: Tensor, surely: bool
+) -> Tensor:
+    """Add up a bonus and the task's reward along episodes; ``open_`` goes along.
+
+    Args:
+        paid: The bonus, float32 ``[T, N]``.
+        task: The reward, the same.
+        valid: Bool ``[T, N]``, like the next three.
+        start: An episode begins.
+        ends: It ends.
+        won: It ended well, if its return is above 0.
+        open_: Sums of the episodes that are open, float64 ``[2, N]``, of the bonus and the task.
+        surely: What was won was so with any return.
+
+    Returns:
+        Of the episodes that ended, float64 ``[4]``: the sum of the sizes of their bonuses, how many ended, how many
+        ended well, and the largest return by its size.
+    """
+    steps, lanes = valid.shape
+    loop = _episode_sums()
+    out = torch.zeros(loop.pieces(lanes), 4, dtype=torch.float64)
+    given = [column.contiguous() for column in (paid, task, valid, start, ends, won)]
+    loop(lanes, *given, open_, out, steps, lanes, int(surely))
+    return torch.cat([out[:, :3].sum(0), out[:, 3:].amax(0)])
+
+
+def apart(one: Tensor, these: Tensor, other: Tensor, those: Tensor) -> Tensor:
+    """Squared distances of ``one[these]`` and ``other[those]``, which are rows ``[*, F]``: float32 ``[B]``."""
+    if torch.is_grad_enabled() or not fits(len(these), these.device):
+        return (one[these] - other[those]).square().sum(1)
+    out = torch.empty(len(these))
+    _apart()(len(out), one.contiguous(), these.contiguous(), other.contiguous(), those.contiguous(), out, one.shape[1])
     return out
-
-
-def _given(given: Sequence[Any], learns: bool = False) -> tuple[Tensor, Tensor, list[int], list[int]]:
-    """What the network gives, what its layers but the last gave, and their widths, the padded ones from the inputs on.
-
-    The middle is kept if ``learns``: one layer's ``[B, width]`` after another's.
-    """
-    symbols, base, top, table, dense, first, bias, *others = given
-    rows = len(symbols if symbols is not None else dense)
-    layers = [(first, bias), *zip(others[::2], others[1::2])]
-    widths = [len(more) for _, more in layers]
-    wide = [0 if dense is None else _up(dense.shape[1]), *map(_up, widths)]
-    down = [
-        None if weights is None else _padded(weights.t(), inputs, outputs)
-        for (weights, _), inputs, outputs in zip(layers, wide, wide[1:])
-    ]
-    biases = [_padded(more[None], 1, outputs) for (_, more), outputs in zip(layers, wide[1:])]
-    shown = None if table is None else _padded(table, len(table), wide[1])
-    plan = _plan([[w, b, n] for w, b, n in zip(down, biases, wide[1:])])
-    out, kept = torch.empty(rows, widths[-1]), torch.empty(rows * sum(wide[1:-1]) if learns else 0)
-    _network()(
-        rows, symbols, base, top, shown, dense, plan, out, kept if learns else None,
-        0 if symbols is None else symbols.shape[1], 0 if dense is None else dense.shape[1], wide[0], len(layers),
-        widths[-1], rows,
-    )  # fmt: skip
-    return out, kept, widths, wide
-
-
-class _Network(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *given: Any) -> Tensor:
-        out, kept, widths, wide = _given(given, learns=True)
-        symbols, base, top, table, dense, first, _, *others = given
-        ctx.save_for_backward(symbols, base, top, dense, kept, first, *others[::2])
-        ctx.sizes = widths, wide, 0 if table is None else len(table)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (symbols, base, top, dense, kept, *layers), (widths, wide, height) = ctx.saved_tensors, ctx.sizes
-        rows, loop = len(gradients[0]), _network_gradient()
-        weights = [
-            None if one is None else _padded(one, outputs, inputs)
-            for one, inputs, outputs in zip(layers, wide, wide[1:])
-        ]
-        # Each piece sums up its own gradient of weights and biases.
-        sizes = [outputs * (inputs + 1) for inputs, outputs in zip(wide, wide[1:])]
-        rooms = torch.zeros(loop.pieces(rows), sum(sizes))
-        by_dense = torch.empty_like(dense) if ctx.needs_input_grad[4] else None
-        by_sum = torch.empty(rows, wide[1]) if symbols is not None else None
-        loop(
-            rows, gradients[0].contiguous(), dense, kept, _plan([[w, None, n] for w, n in zip(weights, wide[1:])]),
-            rooms, by_dense, by_sum, 0 if dense is None else dense.shape[1], wide[0], len(layers), widths[-1], rows,
-            sum(sizes),
-        )  # fmt: skip
-        by = []
-        for part, width, inputs, outputs, one in zip(torch.split(rooms.sum(0), sizes), widths, wide, wide[1:], layers):
-            into = part[: outputs * inputs].view(outputs, inputs)
-            by += [None if one is None else into[:width, : one.shape[1]], part[outputs * inputs :][:width]]
-        by_table = None
-        if by_sum is not None:
-            by_table = _by_table(symbols, base, top, by_sum, height)[:, : widths[0]]
-        return None, None, None, by_table, by_dense, *by
-
-
-def _by_table(symbols: Tensor, base: Tensor, top: Tensor, gradient: Tensor, height: int) -> Tensor:
-    """The gradient by the table of a sum of its rows, from that by the sum ``[B, F]``."""
-    width = gradient.shape[1]
-    table = torch.zeros(height, width)
-    # Threads share the columns: a row of the table belongs to many rows of the batch.
-    _sum_gradient()(width, symbols, base, top, gradient, table, symbols.shape[1], len(symbols), width)
-    return table
-
-
-def _up(width: int) -> int:
-    """So many numbers in whole registers."""
-    return -(-width // _LANES) * _LANES
-
-
-def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
-    """A matrix with zeros up to so many rows and columns, in one piece."""
-    x = x.detach()
-    if x.shape != (rows, columns):
-        x = F.pad(x, (0, columns - x.shape[1], 0, rows - len(x)))
-    return x.contiguous()
-
-
-def _plan(layers: Sequence[Sequence[Tensor | int | None]]) -> Tensor:
-    """Where the layers' numbers lie."""
-    return torch.tensor(
-        [[value.data_ptr() if isinstance(value, Tensor) else value or 0 for value in layer] for layer in layers]
-    )
 
 
 # ---- loops ---------------------------------------------------------------------------------------------
@@ -255,9 +173,8 @@ def _distinct() -> Native:
 @cache
 def _count() -> Native:
     arguments = {
-        "keys": "long long*", "counts": "long long*", "lanes": "long long*", "epochs": "long long*",
-        "asked": "const long long*", "lane": "const long long*", "epoch": "const long long*", "out": "long long*",
-        "state": "long long*", "size": "long long", "rows": "long long",
+        "slots": "long long*", "asked": "const long long*", "lane": "const long long*", "epoch": "const long long*",
+        "out": "long long*", "state": "long long*", "size": "long long", "rows": "long long",
     }  # fmt: skip
     return Native("counting rows", arguments, _COUNT)
 
@@ -265,46 +182,47 @@ def _count() -> Native:
 @cache
 def _counted() -> Spread:
     arguments = {
-        "keys": "const long long*", "counts": "const long long*", "asked": "const long long*", "out": "long long*",
-        "size": "long long",
+        "slots": "const long long*", "asked": "const long long*", "out": "long long*", "size": "long long"
     }  # fmt: skip
     return Spread("counts of rows", arguments, _COUNTED, 1024)
 
 
-_SYMBOLS = {"symbols": "const unsigned char*", "base": "const int*", "top": "const unsigned char*"}
+@cache
+def _refill() -> Native:
+    arguments = {
+        "old": "const long long*", "current": "const long long*", "slots": "long long*", "found": "long long*",
+        "count": "long long", "size": "long long",
+    }  # fmt: skip
+    return Native("moving counts", arguments, _REFILL)
 
 
 @cache
-def _network() -> Spread:
+def _visit_keys() -> Spread:
     arguments = {
-        **_SYMBOLS, "table": "const float*", "dense": "const float*", "plan": "const long long*", "out": "float*",
-        "kept": "float*", "shown": "long long", "numbers": "long long", "padded": "long long", "layers": "long long",
-        "outputs": "long long", "rows": "long long",
+        "before": "const long long*", "after": "const long long*", "begins": "const bool*", "valid": "const bool*",
+        "now": "long long*", "factors": "const long long*", "keys": "long long*", "epochs": "long long*",
+        "steps": "long long", "lanes": "long long",
     }  # fmt: skip
-    return Spread("small networks", arguments, _sizes() + PRODUCT + _MULTIPLY + _SHOW + _NETWORK, 128)
+    return Spread("keys of visits", arguments, _VISIT_KEYS, 256)
 
 
 @cache
-def _network_gradient() -> Spread:
+def _episode_sums() -> Spread:
     arguments = {
-        "gradient": "const float*", "dense": "const float*", "kept": "const float*", "plan": "const long long*",
-        "rooms": "float*", "by_dense": "float*", "by_sum": "float*", "numbers": "long long", "padded": "long long",
-        "layers": "long long", "outputs": "long long", "rows": "long long", "room": "long long",
+        "paid": "const float*", "task": "const float*", "valid": "const bool*", "start": "const bool*",
+        "ends": "const bool*", "won": "const bool*", "open": "double*", "out": "double*", "steps": "long long",
+        "lanes": "long long", "surely": "long long",
     }  # fmt: skip
-    return Spread("small networks, gradient", arguments, _sizes() + PRODUCT + _MULTIPLY + _NETWORK_GRADIENT, 128)
-
-
-def _sizes() -> str:
-    return f"\nconst int WIDEST = {WIDEST}, MOST_SYMBOLS = {MOST_SYMBOLS}, MOST_LAYERS = {MOST_LAYERS};\n"
+    return Spread("sums of episodes", arguments, _EPISODE_SUMS, 256)
 
 
 @cache
-def _sum_gradient() -> Spread:
+def _apart() -> Spread:
     arguments = {
-        **_SYMBOLS, "gradient": "const float*", "table": "float*", "shown": "long long", "rows": "long long",
-        "width": "long long",
+        "one": "const float*", "these": "const long long*", "other": "const float*", "those": "const long long*",
+        "out": "float*", "width": "long long",
     }  # fmt: skip
-    return Spread("sums of symbols, gradient", arguments, _sizes() + _SHOW + _SUM_GRADIENT, 64)
+    return Spread("distances of rows", arguments, _APART, 1024)
 
 
 _HASH = """
@@ -348,172 +266,121 @@ for (long long i = 0; i < rows; ++i)
     }
 found[0] = n;
 """
+# A slot is a key, how often it came, its lane and its epoch; a key goes to the first free one after its own.
 _COUNT = """
+const long long ahead = 16;
 long long used = state[0], i = state[1];
 for (; i < rows; ++i) {
-    unsigned long long slot = (unsigned long long)asked[i] & (unsigned long long)(size - 1);
-    while (keys[slot] != 0 && keys[slot] != asked[i])
-        slot = (slot + 1) & (unsigned long long)(size - 1);
-    if (keys[slot] == 0) {
+    if (i + ahead < rows)
+        __builtin_prefetch(slots + 4 * (asked[i + ahead] & (size - 1)), 1);
+    out[i] = 0;
+    if (asked[i] == 0)
+        continue;
+    long long slot = asked[i] & (size - 1);
+    while (slots[4 * slot] != 0 && slots[4 * slot] != asked[i])
+        slot = (slot + 1) & (size - 1);
+    long long* here = slots + 4 * slot;
+    if (here[0] == 0) {
         if (2 * (used + 1) > size)
             break;
         ++used;
-        keys[slot] = asked[i];
-        counts[slot] = 0;
-        lanes[slot] = lane[i];
-        epochs[slot] = epoch[i];
+        here[0] = asked[i];
+        here[1] = 0;
+        here[2] = lane[i];
+        here[3] = epoch[i];
     }
-    out[i] = ++counts[slot];
+    out[i] = ++here[1];
 }
 state[0] = used;
 state[1] = i;
 """
 _COUNTED = """
+const long long ahead = 16;
 for (long long i = from; i < from + count; ++i) {
-    unsigned long long slot = (unsigned long long)asked[i] & (unsigned long long)(size - 1);
-    while (keys[slot] != 0 && keys[slot] != asked[i])
-        slot = (slot + 1) & (unsigned long long)(size - 1);
-    out[i] = keys[slot] == 0 ? 0 : counts[slot];
+    if (i + ahead < from + count)
+        __builtin_prefetch(slots + 4 * (asked[i + ahead] & (size - 1)));
+    long long slot = asked[i] & (size - 1);
+    while (slots[4 * slot] != 0 && slots[4 * slot] != asked[i])
+        slot = (slot + 1) & (size - 1);
+    out[i] = slots[4 * slot] == 0 ? 0 : slots[4 * slot + 1];
 }
 """
-# Which rows of the table row i shows, into `use`; returns how many. The first loop is a straight one, for vector
-# instructions; the second closes the gaps without a branch.
-_SHOW = """
-auto show = [&](long long i, int* use) {
-    int row[MOST_SYMBOLS];
-    const unsigned char* x = symbols + i * shown;
-    for (long long s = 0; s < shown; ++s) {
-        const int v = x[s] < top[s] ? x[s] : top[s];
-        row[s] = v ? base[s] + v : 0;
-    }
-    int n = 0;
-    for (long long s = 0; s < shown; ++s) {
-        use[n] = row[s];
-        n += row[s] != 0;
-    }
-    return n;
-};
+_REFILL = """
+long long n = 0;
+for (long long i = 0; i < count; ++i) {
+    const long long* here = old + 4 * i;
+    if (here[0] == 0 || (current && here[3] < current[here[2]]))
+        continue;
+    ++n;
+    if (!slots)
+        continue;
+    long long slot = here[0] & (size - 1);
+    while (slots[4 * slot] != 0)
+        slot = (slot + 1) & (size - 1);
+    for (int k = 0; k < 4; ++k)
+        slots[4 * slot + k] = here[k];
+}
+found[0] = n;
 """
-_MULTIPLY = """
-auto multiply = [&](const float* a, int am, int ak, const float* b, float* c, int rows, int inner, int columns,
-                    bool add) {
-    if (columns % 64 == 0)
-        product(Wide(), a, am, ak, b, c, rows, inner, columns, add);
-    else
-        product(Narrow(), a, am, ak, b, c, rows, inner, columns, add);
-};
-// A tile of rows, with zeros beyond the last one and the last column.
-auto take = [&](const float* rows, long long columns, long long filled, float* to, long long wide) {
-    for (long long r = 0; r < filled; ++r) {
-        for (long long f = 0; f < columns; ++f)
-            to[r * wide + f] = rows[r * columns + f];
-        for (long long f = columns; f < wide; ++f)
-            to[r * wide + f] = 0.0f;
-    }
-    for (long long k = filled * wide; k < TILE * wide; ++k)
-        to[k] = 0.0f;
-};
-"""
-# Rows beyond the last one of a tile are worked out and thrown away.
-_NETWORK = """
-alignas(64) float one[TILE * WIDEST], two[TILE * WIDEST];
-int use[MOST_SYMBOLS];
-for (long long begin = from; begin < from + count; begin += TILE) {
-    const long long left = from + count - begin, filled = left < TILE ? left : TILE;
-    float *here = one, *there = two, *keep = kept;
-    long long wide = padded;
-    if (numbers)
-        take(dense + begin * numbers, numbers, filled, here, wide);
-    for (long long l = 0; l < layers; ++l) {
-        const long long next = plan[3 * l + 2];
-        const float* bias = (const float*)plan[3 * l + 1];
-        for (int r = 0; r < TILE; ++r)
-            for (long long f = 0; f < next; f += 16)
-                *(vec*)(there + r * next + f) = *(const vec*)(bias + f);
-        for (long long r = 0; l == 0 && shown && r < filled; ++r) {
-            float* to = there + r * next;
-            const int n = show(begin + r, use);
-            for (int k = 0; k < n; ++k)
-                for (long long f = 0; f < next; f += 16)
-                    *(vec*)(to + f) += *(const vec*)(table + use[k] * next + f);
+# As `hashing.mix`.
+_VISIT_KEYS = """
+for (long long t = 0; t < steps; ++t)
+    for (long long lane = from; lane < from + count; ++lane) {
+        const long long first = t * lanes + lane, then = first + steps * lanes;
+        now[lane] += begins[first];
+        for (int k = 0; k < 2; ++k) {
+            unsigned long long key = (unsigned long long)(k ? after : before)[first]
+                + (unsigned long long)lane * (unsigned long long)factors[0]
+                + (unsigned long long)now[lane] * (unsigned long long)factors[1];
+            key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9ull;
+            key = (key ^ (key >> 27)) * 0x94D049BB133111EBull;
+            key ^= key >> 31;
+            const bool counts = k ? valid[first] : begins[first];
+            keys[k ? then : first] = counts ? key ? (long long)key : 1 : 0;
+            epochs[k ? then : first] = now[lane];
         }
-        if (wide)
-            multiply(here, (int)wide, 1, (const float*)plan[3 * l], there, TILE, (int)wide, (int)next, true);
-        if (l < layers - 1) {
-            for (long long k = 0; k < TILE * next; ++k)
-                there[k] = there[k] > 0.0f ? there[k] : 0.0f;
-            if (kept)
-                for (long long k = 0; k < filled * next; ++k)
-                    keep[begin * next + k] = there[k];
-            keep += rows * next;
+    }
+"""
+_EPISODE_SUMS = """
+double size = 0.0, ended = 0.0, good = 0.0, largest = 0.0;
+for (long long lane = from; lane < from + count; ++lane) {
+    double bonus = open[lane], gained = open[lanes + lane];
+    bool over = false;
+    for (long long t = 0; t < steps; ++t) {
+        const long long i = t * lanes + lane;
+        if (!valid[i])
+            continue;
+        if (start[i]) {
+            bonus = gained = 0.0;
+            over = false;
         }
-        float* spare = here;
-        here = there;
-        there = spare;
-        wide = next;
+        bonus += paid[i];
+        gained += task[i];
+        if (!ends[i])
+            continue;
+        over = true;
+        size += bonus < 0.0 ? -bonus : bonus;
+        ended += 1.0;
+        good += won[i] && (surely || gained > 0.0) ? 1.0 : 0.0;
+        const double far = gained < 0.0 ? -gained : gained;
+        largest = far > largest ? far : largest;
     }
-    for (long long r = 0; r < filled; ++r)
-        for (long long f = 0; f < outputs; ++f)
-            out[(begin + r) * outputs + f] = here[r * wide + f];
+    open[lane] = over ? 0.0 : bonus;
+    open[lanes + lane] = over ? 0.0 : gained;
 }
+out[4 * piece] = size;
+out[4 * piece + 1] = ended;
+out[4 * piece + 2] = good;
+out[4 * piece + 3] = largest;
 """
-# From the last layer to the first: what it is given, by what it gives.
-_NETWORK_GRADIENT = """
-alignas(64) float one[TILE * WIDEST], two[TILE * WIDEST], entering[TILE * WIDEST];
-long long widths[MOST_LAYERS + 1], keeps[MOST_LAYERS], places[MOST_LAYERS];
-widths[0] = padded;
-for (long long l = 0, keep = 0, place = 0; l < layers; ++l) {
-    widths[l + 1] = plan[3 * l + 2];
-    keeps[l] = keep;  // of what layer l gave
-    places[l] = place;  // of its gradient in a room
-    keep += rows * widths[l + 1];
-    place += widths[l + 1] * (widths[l] + 1);
-}
-float* own = rooms + piece * room;
-for (long long begin = from; begin < from + count; begin += TILE) {
-    const long long left = from + count - begin, filled = left < TILE ? left : TILE;
-    float *here = one, *there = two;
-    take(gradient + begin * outputs, outputs, filled, here, widths[layers]);
-    for (long long l = layers - 1; l >= 0; --l) {
-        const long long wide = widths[l], next = widths[l + 1];
-        float* by_weights = own + places[l];
-        float* by_bias = by_weights + next * wide;
-        for (long long r = 0; r < filled; ++r)
-            for (long long f = 0; f < next; f += 16)
-                *(vec*)(by_bias + f) += *(const vec*)(here + r * next + f);
-        if (l == 0 && by_sum)
-            for (long long k = 0; k < filled * next; ++k)
-                by_sum[begin * next + k] = here[k];
-        if (wide == 0)
-            break;
-        if (l > 0)
-            take(kept + keeps[l - 1] + begin * wide, wide, filled, entering, wide);
-        else
-            take(dense + begin * numbers, numbers, filled, entering, wide);
-        multiply(here, 1, (int)next, entering, by_weights, (int)next, TILE, (int)wide, true);
-        if (l == 0 && !by_dense)
-            break;
-        multiply(here, (int)next, 1, (const float*)plan[3 * l], there, TILE, (int)next, (int)wide, false);
-        for (long long k = 0; l > 0 && k < TILE * wide; ++k)
-            there[k] = entering[k] > 0.0f ? there[k] : 0.0f;
-        for (long long r = 0; l == 0 && r < filled; ++r)
-            for (long long f = 0; f < numbers; ++f)
-                by_dense[(begin + r) * numbers + f] = there[r * wide + f];
-        float* spare = here;
-        here = there;
-        there = spare;
-    }
-}
-"""
-_SUM_GRADIENT = """
-int use[MOST_SYMBOLS];
-for (long long i = 0; i < rows; ++i) {
-    const float* d = gradient + i * width + from;
-    const int n = show(i, use);
-    for (int k = 0; k < n; ++k) {
-        float* row = table + use[k] * width + from;
-        for (long long f = 0; f < count; ++f)
-            row[f] += d[f];
-    }
-}
+_APART = """
+auto apart = [&](const float* a, const float* b) {
+    _Pragma("clang fp reassociate(on) contract(fast)")
+    float sum = 0.0f;
+    for (long long f = 0; f < width; ++f)
+        sum += (a[f] - b[f]) * (a[f] - b[f]);
+    return sum;
+};
+for (long long i = from; i < from + count; ++i)
+    out[i] = apart(one + these[i] * width, other + those[i] * width);
 """

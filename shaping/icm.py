@@ -3,12 +3,10 @@
 Pathak, Agrawal, Efros and Darrell, "Curiosity-driven exploration by self-supervised prediction", ICML 2017.
 """
 
-import torch
 from torch import Tensor
 
 from .dynamics import Dynamics
 from .learned import Learned, positive
-from .networks import PIECE
 from .stretch import Stretch
 from .term import Term, World
 
@@ -80,6 +78,4 @@ class ICM(DynamicsBonus):
     def raw(self, x: Stretch) -> Tensor:
         """The forecast's error on flat rows ``[B]``."""
         assert self.dynamics is not None
-        assert isinstance(x.action, Tensor)
-        rows = zip(*(torch.split(v, 4 * PIECE) for v in (*self.dynamics.ends(x), x.action)))
-        return torch.cat([self.dynamics.error(*some) for some in rows])
+        return self.dynamics.surprise(x)

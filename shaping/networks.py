@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..envs.spaces import Pixels, Symbols, Tree, flat_size, flatten, kind, tree_leaves, tree_map
-from . import fast
+from . import fast, fast_networks
 from .hashing import hash_rows
 from .term import node_seed
 
@@ -45,8 +45,8 @@ class Layers(nn.Sequential):
         """Map a batch, compiled where that may be."""
         (weight, bias), *others = self.weights
         widths = [x.shape[-1], *(len(more) for _, more in self.weights)]
-        if x.dim() == 2 and x.dtype == torch.float32 and fast.asks(len(x), x.device, *widths, once=self.once):
-            return fast.network(None, None, x.contiguous(), weight, bias, others)
+        if x.dim() == 2 and x.dtype == torch.float32 and fast_networks.asks(len(x), x.device, *widths, once=self.once):
+            return fast_networks.network(None, None, x.contiguous(), weight, bias, others)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
@@ -141,7 +141,7 @@ class SymbolSum(nn.Module):
         """Map uint8 ``[B, ..., C]`` to ``[B, width]``."""
         if torch.is_grad_enabled() and self.compiles and fast.fits(len(symbols), symbols.device):
             nothing = self.table.new_zeros(self.table.shape[1])
-            return fast.network(symbols.flatten(1), self.sums(), None, None, nothing, [])
+            return fast_networks.network(symbols.flatten(1), self.sums(), None, None, nothing, [])
         value = symbols.flatten(1).long()
         index = (value + self.base) * (value > 0)
         if not torch.is_grad_enabled():  # adding row 0 is cheaper than leaving it out
@@ -155,11 +155,11 @@ class SymbolSum(nn.Module):
     @property
     def compiles(self) -> bool:
         """Whether it is of a size for which there are compiled loops."""
-        return len(self.base) <= fast.MOST_SYMBOLS and self.table.shape[1] <= fast.WIDEST
+        return len(self.base) <= fast_networks.MOST_SYMBOLS and self.table.shape[1] <= fast_networks.WIDEST
 
-    def sums(self, above: int = 0) -> fast.Sums:
+    def sums(self, above: int = 0) -> fast_networks.Sums:
         """The same for compiled loops, where so many rows stand above its table."""
-        return fast.Sums((self.base + above).int(), self.top, self.table)
+        return fast_networks.Sums((self.base + above).int(), self.top, self.table)
 
 
 class PixelStack(nn.Module):
@@ -220,7 +220,7 @@ class Network(nn.Sequential):
         widths = [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
         widths.append(sum(layer.in_features for layer, _ in numbers))
         shown = sum(len(layer.base) for layer, _ in symbols)
-        if len(symbols) + len(numbers) < len(pairs) or not fast.asks(
+        if len(symbols) + len(numbers) < len(pairs) or not fast_networks.asks(
             len(leaves[0]), leaves[0].device, *widths, symbols=shown, once=True
         ):
             out: Tensor = super().forward(leaves)  # type: ignore[no-untyped-call]
@@ -229,14 +229,14 @@ class Network(nn.Sequential):
         bias = torch.stack(biases).sum(0) if biases else torch.zeros(widths[0])
         values = joined([leaf.flatten(1) for _, leaf in symbols])
         dense, first = joined([leaf for _, leaf in numbers]), joined([layer.weight for layer, _ in numbers])
-        above, all_sums = 0, list[fast.Sums]()
+        above, all_sums = 0, list[fast_networks.Sums]()
         for layer, _ in symbols:
             all_sums.append(layer.sums(above))
             above += len(layer.table)
         sums = None
         if all_sums:
-            sums = fast.Sums(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*all_sums)))
-        return fast.network(values, sums, dense, first, bias, layers)
+            sums = fast_networks.Sums(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*all_sums)))
+        return fast_networks.network(values, sums, dense, first, bias, layers)
 
 
 def joined(columns: list[Tensor]) -> Tensor | None:
@@ -393,13 +393,18 @@ class Whitening:
         Returns:
             ``[B, ...]``, those of the second batch below those of the first.
         """
+        values, of = self.of_kinds(f, *trees)
+        return values[of]
+
+    def of_kinds(self, f: Callable[[list[Tensor]], Tensor], *trees: Tree) -> tuple[Tensor, Tensor]:
+        """``f`` of one row of each kind in batches ``[B, ...]``, ``[U, ...]``, and each row's kind, as one batch."""
         chosen, of = distinct_rows(*({path: pick(tree, path) for path in self.parts} for tree in trees))
         rows = len(next(iter(chosen.values())))
         pieces = [
             f([self._leaf(chosen[path][k : k + PIECE], space, moments) for path, space, moments in self._kinds()])
             for k in range(0, max(rows, 1), PIECE)
         ]
-        return (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[of]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0], of
 
     def _kinds(self) -> Iterator[tuple[Path, gym.Space[Any], Moments | None]]:
         return zip(self.parts, self.parts.values(), self.moments)

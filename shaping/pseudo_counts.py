@@ -7,13 +7,12 @@ motivation", 2016), from which the name comes, is not here: ``Count`` with a key
 """
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..envs.native import Spread
+from . import fast_neighbours
 from .dynamics import Dynamics
 from .learned import positive
 from .networks import Moments
@@ -102,11 +101,15 @@ class PseudoCounts(Stream):
     def scan(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """The bonus of each row of the next ``[T, N]``, 0 before the warm-up is over."""
         near = self.nearest(x)
-        found = near.isfinite()
-        self.seen = self.seen + torch.stack([near[found].sum(dtype=torch.float64), found.sum()])
+        if x.device.type == "cpu":
+            numbers = torch.tensor([float(self.spread.clamp(min=1e-12)), self.cluster, self.epsilon, self.c, self.most])
+            value, seen = fast_neighbours.bonus(near, numbers)
+        else:
+            found = near.isfinite()
+            value, seen = self.bonus(near), torch.stack([near[found].sum(dtype=torch.float64), found.sum()])
+        self.seen = self.seen + seen
         if self.updates < self.warmup:
             return torch.zeros(x.rows, device=x.device)
-        value = self.bonus(near)
         return value / self.unit() if self.normalised else value
 
     def bonus(self, near: Tensor) -> Tensor:
@@ -129,7 +132,7 @@ class PseudoCounts(Stream):
         steps, lanes = x.rows
         out = torch.empty(steps, lanes, self.k)
         flags = begins.contiguous(), x.valid.contiguous()
-        _search(self.features)(
+        fast_neighbours.search(self.features)(
             lanes, self.bank, self.size, features, *flags, out, steps, lanes, self.bank.shape[1], self.k
         )
         return out
@@ -218,121 +221,3 @@ class PseudoCounts(Stream):
     def examples(cls) -> list[Term]:
         """Paid from the first row on; and with so little room that states are forgotten."""
         return [cls(warmup=0), cls(normalise=False, warmup=0, k=2, capacity=3, features=4, hidden=16)]
-
-
-@cache
-def _search(features: int) -> Spread:
-    """The search on a CPU, and the remembering: sixteen known states at a time beside those that ask."""
-    arguments = {
-        "bank": "float*", "size": "long long*", "states": "const float*", "begins": "const bool*",
-        "valid": "const bool*", "out": "float*", "steps": "long long", "lanes": "long long", "room": "long long",
-        "k": "long long",
-    }  # fmt: skip
-    return Spread("nearest states of the episode", arguments, f"\nconst int WIDTH = {features};\n" + _SEARCH, 16)
-
-
-_SEARCH = """
-const int GROUP = 64, WIDE = 16;
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-typedef int whole __attribute__((vector_size(64), aligned(4)));
-const float none = __builtin_inff();
-for (long long lane = from; lane < from + count; ++lane) {
-    float* kept = bank + lane * room * WIDTH;
-    const long long had = size[lane];
-    // The state that step t began with (0) or led to (1).
-    auto state = [&](long long which, long long t) { return states + ((which * steps + t) * lanes + lane) * WIDTH; };
-    long long era = 0, number = had;  // of the next state: how many episodes began here before it, and its own in its
-    for (long long first = 0; first < steps; first += GROUP) {
-        const int asking = steps - first < GROUP ? (int)(steps - first) : GROUP;
-        const long long oldest_era = era;
-        int mine[GROUP], of[GROUP];  // number and era of each state that asks, -1 where there is none
-        long long worst[GROUP];  // the place of the farthest of those that are kept
-        for (int q = 0; q < asking; ++q) {
-            const long long at = (first + q) * lanes + lane;
-            if (begins[at]) {
-                ++era;
-                number = 1;
-            }
-            mine[q] = valid[at] ? (int)number++ : -1;
-            of[q] = (int)era;
-            worst[q] = 0;
-            for (long long i = 0; i < k; ++i)
-                out[at * k + i] = none;
-        }
-        alignas(64) float block[WIDTH * WIDE];  // known states, side by side
-        alignas(64) int numbers[WIDE], eras[WIDE];
-        int filled = 0;
-        auto compare = [&]() {
-            _Pragma("clang fp contract(fast)")
-            for (int i = filled; i < WIDE; ++i)
-                eras[i] = -1;
-            filled = 0;
-            for (int q = 0; q < asking; ++q) {
-                if (mine[q] < 0)
-                    continue;
-                const float* me = state(1, first + q);
-                float* best = out + ((first + q) * lanes + lane) * k;
-                vec far = {};
-                for (int d = 0; d < WIDTH; ++d) {
-                    const vec gap = *(const vec*)(block + d * WIDE) - me[d];
-                    far += gap * gap;
-                }
-                const whole there = *(const whole*)numbers;
-                const whole close = (whole)(far < best[worst[q]]) & (whole)(*(const whole*)eras == of[q])
-                    & (whole)(there < mine[q]) & (whole)(there >= (int)(mine[q] - room));
-                int some = 0;
-                for (int i = 0; i < WIDE; ++i)
-                    some |= close[i];
-                for (int i = 0; some && i < WIDE; ++i) {
-                    if (!close[i] || !(far[i] < best[worst[q]]))
-                        continue;
-                    best[worst[q]] = far[i];
-                    for (long long j = 0; j < k; ++j)
-                        if (best[j] > best[worst[q]])
-                            worst[q] = j;
-                }
-            }
-        };
-        auto offer = [&](const float* one, long long its_number, long long its_era) {
-            for (int d = 0; d < WIDTH; ++d)
-                block[d * WIDE + filled] = one[d];
-            numbers[filled] = (int)its_number;
-            eras[filled] = (int)its_era;
-            if (++filled == WIDE)
-                compare();
-        };
-        // Of the episode that was open before: state i is in place i % room.
-        for (long long i = had > room ? had - room : 0; of[0] == 0 && i < had; ++i)
-            offer(kept + i % room * WIDTH, i, 0);
-        long long of_next = 0, next = had;
-        for (long long t = 0; t < first + asking; ++t) {
-            if (begins[t * lanes + lane]) {
-                offer(state(0, t), 0, ++of_next);
-                next = 1;
-            }
-            if (valid[t * lanes + lane]) {
-                if (of_next >= oldest_era)
-                    offer(state(1, t), next, of_next);
-                ++next;
-            }
-        }
-        compare();
-    }
-    long long of_next = 0, next = had;
-    for (long long t = 0; t < steps; ++t) {
-        if (begins[t * lanes + lane]) {
-            if (++of_next == era && number <= room)
-                for (int d = 0; d < WIDTH; ++d)
-                    kept[d] = state(0, t)[d];
-            next = 1;
-        }
-        if (valid[t * lanes + lane]) {
-            if (of_next == era && next >= number - room)
-                for (int d = 0; d < WIDTH; ++d)
-                    kept[next % room * WIDTH + d] = state(1, t)[d];
-            ++next;
-        }
-    }
-    size[lane] = number;
-}
-"""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from . import fast
 from .counts import EpisodicCount
 from .icm import DynamicsBonus
 from .stretch import Stretch
@@ -28,8 +29,8 @@ class Impact(DynamicsBonus):
     def raw(self, x: Stretch) -> Tensor:
         """The distance of flat rows ``[B]``."""
         assert self.dynamics is not None
-        before, after = self.dynamics.ends(x)
-        return (after - before).square().sum(1).sqrt()
+        features, before, after = self.dynamics.kinds(x)
+        return fast.apart(features, after, features, before).sqrt()
 
 
 class RIDE(Op):

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..envs.spaces import Tree
+from . import fast, fast_lessons
 from .adam import Adam
+from .fast_learning import Rows, Training
 from .learned import Learned, States, positive
 from .networks import Whitening, encoder, some_batches
 from .stretch import Stretch
 from .term import Channel, Term, World
+from .trainable import columns, training
 
 
 class RND(Learned):
@@ -57,6 +60,7 @@ class RND(Learned):
         self.target: nn.Module | None = None
         self.predictor: nn.Module | None = None
         self.optimiser: torch.optim.Optimizer | None = None
+        self.training: Training | None = None
         self.whitening: Whitening | None = None
         self.running = torch.zeros(1)  # discounted sum of the bonus so far, in each lane
 
@@ -73,6 +77,7 @@ class RND(Learned):
         self.target = encoder(parts, *sizes, generator).to(world.device).requires_grad_(False)
         self.predictor = encoder(parts, *sizes, generator, layers=2).to(world.device)
         self.optimiser = Adam(self.predictor.parameters(), self.learning_rate, fused=True)
+        self.training = training(self.predictor) if torch.device(world.device).type == "cpu" else None
         self.running = torch.zeros(world.lanes, device=world.device)
         self.gamma = 0.99 if world.gamma is None else world.gamma
 
@@ -102,8 +107,15 @@ class RND(Learned):
         seen = States(x, self.whitening)
         if self.whitening.learns:
             self.whitening.learn(seen.all())
+        batches = some_batches(torch.arange(len(seen), device=x.device), self.share, self.seed, self.updates)
+        if self.training is not None and fast.fits(sum(map(len, batches)), x.device):
+            with torch.no_grad():
+                leaves = self.whitening(seen[torch.cat(batches)])
+                given = [self.target(leaves), self.features, len(self.training.layers)]
+            rows = Rows(*columns(self.predictor, leaves), [len(batch) for batch in batches], 1)
+            return {"loss": self.training.run(fast_lessons.distilling(), self.optimiser, rows, given)[:, 0].mean()}
         losses = []
-        for batch in some_batches(torch.arange(len(seen), device=x.device), self.share, self.seed, self.updates):
+        for batch in batches:
             leaves = self.whitening(seen[batch])
             with torch.no_grad():
                 goal = self.target(leaves)

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import fast
 from .ops import _warn_telescoping, as_term
+from .stretch import Stretch
 from .term import Op, Source, Term, World
 
 
@@ -87,10 +89,24 @@ class SelfScaled(Op):
     def update(self, source: Source, step: int) -> dict[str, Tensor]:
         """Measure the episodes that went on or ended since the last time."""
         x, bonus = source.recent, source.values[self.inputs[0]]
-        lanes = x.rows[1]
+        lanes, begins, ends = x.rows[1], x.start & x.valid, x.done & x.valid
+        if fast.fits(x.valid.numel(), x.device) and bonus.shape == x.reward.shape == x.valid.shape:
+            self.open = self.open.clone()
+            won = x.next_facts["success"].bool() if "success" in x.next_facts else x.terminated
+            given = bonus.float(), x.reward.float(), x.valid, x.start, ends, won
+            size, ended, wins, largest = fast.episode_sums(*given, self.open, "success" in x.next_facts)
+        else:
+            size, ended, wins, largest = self._episode_sums(x, bonus, begins, ends)
+        keep = (1 - 1 / self.window) ** ended
+        self.sums, self.wins, self.ended = keep * self.sums + size, keep * self.wins + wins, keep * self.ended + ended
+        self.largest = torch.maximum(self.largest, largest)
+        self.ahead = self.open[0].abs().sum() / lanes
+        return {"factor": self.factor, "sum": self.sum, "success": self.success}
+
+    def _episode_sums(self, x: Stretch, bonus: Tensor, begins: Tensor, ends: Tensor) -> tuple[Tensor, ...]:
+        """``fast.episode_sums`` of any shape, on any device."""
         paid = torch.stack([bonus.expand(x.shape), x.reward]).double()
         paid = paid.reshape(2, *x.rows, -1).mean(-1).masked_fill(~x.valid, 0.0)  # a team's is the mean over its agents
-        begins, ends = x.start & x.valid, x.done & x.valid
         run = paid.cumsum(1)
         # What the counters showed where the row's episode began; for those that were open, less than nothing.
         begun = torch.where(begins, torch.arange(len(begins), device=x.device)[:, None], -1).cummax(0).values
@@ -98,15 +114,10 @@ class SelfScaled(Op):
         gathered = run - torch.where(begun >= 0, before, -self.open[:, None])
         sums, returns = gathered[:, ends]
         won = x.next_facts["success"][ends].bool() if "success" in x.next_facts else x.terminated[ends] & (returns > 0)
-        keep = (1 - 1 / self.window) ** ends.sum()
-        self.sums = keep * self.sums + sums.abs().sum()
-        self.wins = keep * self.wins + won.sum()
-        self.ended = keep * self.ended + ends.sum()
-        self.largest = torch.cat([returns.abs(), self.largest[None]]).max()
         over = torch.where(ends, torch.arange(len(ends), device=x.device)[:, None], -1).max(0).values
         self.open = torch.where(over >= begun[-1].clamp(min=0), 0.0, gathered[:, -1])
-        self.ahead = self.open[0].abs().sum() / lanes
-        return {"factor": self.factor, "sum": self.sum, "success": self.success}
+        largest = torch.cat([returns.abs(), returns.new_zeros(1)]).max()
+        return sums.abs().sum(), ends.sum().double(), won.sum().double(), largest
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Put back what ``state`` gave; in a seat with other lanes open episodes count from where they are."""

@@ -19,15 +19,18 @@ class CountTable:
 
     def __init__(self, size: int = 1 << 12, device: torch.device | str = "cpu") -> None:
         self.current: Tensor | None = None
+        self.spare: Tensor | None = None
         self._allocate(size, torch.device(device))
 
     def _allocate(self, size: int, device: torch.device) -> None:
-        self.size, self.used = size, 0
+        self.size, self.used, self.spare = size, 0, None
         # One row more than the size: where writes go that must not land.
-        self.keys = torch.zeros(size + 1, dtype=torch.int64, device=device)
-        self.counts = torch.zeros(size + 1, dtype=torch.int64, device=device)
-        self.lanes = torch.zeros(size + 1, dtype=torch.int64, device=device)
-        self.epochs = torch.zeros(size + 1, dtype=torch.int64, device=device)
+        self._take(torch.zeros(size + 1, 4, dtype=torch.int64, device=device))
+
+    def _take(self, slots: Tensor) -> None:
+        """Let these be the slots, ``[S + 1, 4]``: what belongs together lies together."""
+        self.slots = slots
+        self.keys, self.counts, self.lanes, self.epochs = slots.unbind(1)
 
     def add(self, keys: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
         """Count ``keys [M]`` in order; ``lanes`` and ``epochs`` say whose each is.
@@ -39,7 +42,7 @@ class CountTable:
             return keys
         keys = torch.where(keys == _EMPTY, 1, keys)
         if fast.fits(len(keys), keys.device):
-            return self._add_one_by_one(keys, lanes, epochs)
+            return self.add_each(keys, lanes, epochs)
         # Within the batch: group equal keys, in order, by a stable sort.
         ordered, order = torch.sort(keys, stable=True)
         fresh = torch.cat([torch.ones_like(ordered[:1], dtype=torch.bool), ordered[1:] != ordered[:-1]])
@@ -53,12 +56,11 @@ class CountTable:
         out[order] = before[group] + (position - begin[group]) + 1
         return out
 
-    def _add_one_by_one(self, keys: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
-        """The same in a compiled loop, which comes back for more room."""
+    def add_each(self, keys: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
+        """The same in a compiled loop, which comes back for more room; it leaves keys out that are 0."""
         out, done = torch.empty_like(keys), 0
         while done < len(keys):
-            columns = self.keys, self.counts, self.lanes, self.epochs
-            self.used, done = fast.count(columns, self.size, self.used, done, keys, lanes, epochs, out)
+            self.used, done = fast.count(self.slots, self.used, done, keys, lanes, epochs, out)
             if done < len(keys):
                 self._make_room(1)
         return out
@@ -67,7 +69,7 @@ class CountTable:
         """How often each of ``keys [M]`` has come, int64; the table stays as it is."""
         keys = torch.where(keys == _EMPTY, 1, keys)
         if fast.fits(len(keys), keys.device):
-            return fast.counted(self.keys, self.counts, self.size, keys)
+            return fast.counted(self.slots, keys)
         out, mask = torch.zeros_like(keys), self.size - 1
         slots, open_rows = keys & mask, torch.arange(len(keys), device=keys.device)
         while len(open_rows):
@@ -121,11 +123,27 @@ class CountTable:
     def _make_room(self, more: int) -> None:
         if 2 * (self.used + more) <= self.size:
             return
+        if self.keys.device.type == "cpu":
+            self._move(more)
+            return
         entries = self._entries()
         size = self.size
         while 4 * (len(entries[0]) + more) > size:
             size *= 2
         self._fill(entries, size)
+
+    def _move(self, more: int) -> None:
+        """The same in compiled loops; slots that are left are kept for the next time, while their number suits."""
+        old, spare, size = self.slots, self.spare, self.size
+        alive = fast.refill(old, self.current, None)
+        while 4 * (alive + more) > size:
+            size *= 2
+        if spare is not None and size == self.size:
+            self._take(spare.zero_())
+        else:
+            self._allocate(size, old.device)
+        self.used = fast.refill(old, self.current, self.slots)
+        self.spare = old if len(old) == len(self.slots) else None
 
     def _fill(self, entries: tuple[Tensor, Tensor, Tensor, Tensor], size: int) -> None:
         keys, counts, lanes, epochs = entries

@@ -1,6 +1,7 @@
 """The compiled loops that bonuses share do what torch does, whatever the number of threads."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ from cairn.agents import PPO
 from cairn.envs.native import Spread, sharing
 from cairn.envs.spaces import Pixels, Symbols, Tokens, tree_leaves
 from cairn.shaping import E3B, PseudoCounts, RolloutSeat, Stretch, World, fast
-from cairn.shaping.disagreement import Ensemble
+from cairn.shaping.disagreement import Ensemble, variance
 from cairn.shaping.hashing import hash_rows
 from cairn.shaping.networks import SymbolSum, Whitening, distinct, encoder, mlp
 from cairn.shaping.table import CountTable
@@ -160,8 +161,9 @@ def test_layers_and_ensembles(by_torch: Any) -> None:
     for net in (mlp([39, 128, 33], seeded()), mlp([39, 8], seeded()), Ensemble(3, 39, 20, 17, seeded())):
         for p in net.parameters():
             torch.nn.init.normal_(p, generator=seeded(5))
+        ask = partial(variance, net) if isinstance(net, Ensemble) else net
         with torch.no_grad():
-            compiled, other = by_torch(lambda net=net: net(x))
+            compiled, other = by_torch(lambda ask=ask: ask(x))
         assert compiled.shape == other.shape and torch.allclose(compiled, other, rtol=1e-4, atol=1e-3)
     many = torch.randn(4, ROWS, 39, generator=seeded())
     assert mlp([39, 8], seeded())(many).shape == (4, ROWS, 8)
