@@ -57,7 +57,7 @@ class Cell:
     """Trials on a fixed schedule, two clocks without them, and the end."""
 
     def __init__(self, spec: Spec, trial: Callable[[str], Any], recent: Callable[[int], float | None]) -> None:
-        """``trial`` tries the frozen policy on the levels of a name; ``recent``: success of the last training episodes."""
+        """``trial`` tries the frozen policy on the levels of a name; ``recent``: the last episodes' success."""
         self.spec, self.trial, self.recent = spec, trial, recent
         self.curve: list[tuple[int, float]] = []
         self.last: Any = None
