@@ -275,8 +275,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goals", action="store_true", help=f"the rows with goals ({', '.join(GOALS)}) and 'position'")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=None, help="these tasks")
-    parser.add_argument("--columns", nargs="+", choices=list(COLUMNS), default=None, help="these bonuses")
+    for option, known, what in (("--rows", ROWS, "tasks"), ("--columns", COLUMNS, "bonuses")):
+        told = f"these {what} of: {', '.join(known)}"
+        parser.add_argument(option, nargs="+", choices=list(known), metavar="NAME", default=None, help=told)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
     parser.add_argument("--against", choices=["sb3"], default=None, help="run the peer's cells beside ours")
     parser.add_argument("--cap", type=float, default=SB3_CAP, help="seconds of training that the peer has")

@@ -52,8 +52,11 @@ def run_benchmark(args: list[str]) -> int:
     run = import_module(f"..benchmarks.{args[0]}", __package__).main
     from ..shaping.language.ask import LanguageError
 
+    called, sys.argv[0] = sys.argv[0], f"cairn bench {args[0]}"  # what its usage and errors call it
     try:
         run(args[1:])
     except LanguageError as error:  # no server, a wrong key: the message is for a person
         raise ConfigError(str(error)) from None
+    finally:
+        sys.argv[0] = called
     return 0

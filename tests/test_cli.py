@@ -131,7 +131,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
     for name in BENCHMARKS:
         with pytest.raises(SystemExit) as exit_:
             main(["bench", name, "--help"])
-        assert exit_.value.code == 0 and "usage" in capsys.readouterr().out
+        assert exit_.value.code == 0 and f"usage: cairn bench {name} " in capsys.readouterr().out
 
 
 def test_envs_lists_and_searches(capsys: pytest.CaptureFixture[str]) -> None:
