@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, str] = {
     "behaviours": "Text2Reward's behaviours of Hopper and Ant by predicate, and Fetch: needs a language model's server",
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",
+    "design_crafter": "Auto MC-Reward in Crafter: lava deaths by round, causes of death named, seeded faults stopped",
     "design_search": "reward programs searched for: with and without reflection, gate, critic and analyser",
     "explors": "EXPLORS and its ablations on Chain, Room and LineK, over seeds",
     "cliff": "how far the best policy moves as a reward crosses a tie, greedy and soft, and what softness costs",

@@ -48,11 +48,13 @@ class Designer:
         blind: Edit at random, with the same edits, whatever the prompt says.
         mistakes: Whether first drafts are as bad as one-shot rewards often are: tests for values that never come,
             states paid for as long as they last, pay for every step.
+        first: The first draft; empty for one from the inputs.
     """
 
     seed: int = 0
     blind: bool = False
     mistakes: bool = True
+    first: tuple[Part, ...] = ()
     asked: list[str] = field(default_factory=list)
 
     def propose(self, prompt: str, n: int) -> list[str]:
@@ -65,7 +67,7 @@ class Designer:
         answers = []
         for k in range(n):
             if not sections:
-                answers.append(written(self._draft(prompt, draw), signs))
+                answers.append(written(list(self.first) or self._draft(prompt, draw), signs))
                 continue
             # The best program, or else one of those that were rejected; and what was said of it alone.
             section = best[-1] if best else sections[k % len(sections)]
@@ -203,15 +205,62 @@ CAUSES: tuple[tuple[str, Callable[[str], bool]], ...] = (
 )
 
 
+NAMED = {
+    "lava": "it ended without success (walked into lava)",
+    "zombie": "it ended without success (a zombie struck it)",
+    "arrow": "it ended without success (an arrow hit it)",
+    "neglect": "it ended without success (a need had run out: food, drink or energy)",
+}
+"""What a player of Crafter dies of."""
+
+
+def _ahead(episode: str, name: str, last: int = 1) -> list[int]:
+    """The values of a fact in the last lines that tell it."""
+    return [int(value) for value in re.findall(rf"[ ;]{name} (-?\d+)", episode)][-last:]
+
+
+def _struck(episode: str) -> bool:
+    """Whether the last health went at once by two or more, as no need takes it."""
+    health = _ahead(episode, "health", 2)
+    return len(health) == 2 and health[0] - health[1] >= 2
+
+
+def _shot(episode: str) -> bool:
+    """Whether an arrow flew beside the player just before the end."""
+    lines = "\n".join(episode.splitlines()[-3:])
+    return min([*_ahead(lines, "to_arrow", 3), 9]) <= 2
+
+
+DEATHS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    (NAMED["lava"], lambda e: "it ended by itself" in e and _ahead(e, "to_lava") == [0]),
+    (NAMED["arrow"], lambda e: "it ended by itself" in e and _shot(e) and _ahead(e, "to_zombie") != [1]),
+    (NAMED["zombie"], lambda e: "it ended by itself" in e and _ahead(e, "to_zombie") == [1] and _struck(e)),
+    (
+        NAMED["neglect"],
+        lambda e: "it ended by itself" in e and 0 in [n for k in ("food", "drink", "energy") for n in _ahead(e, k)],
+    ),
+    (NAMED["zombie"], lambda e: "it ended by itself" in e and _ahead(e, "to_zombie") == [1]),
+    (NAMED["arrow"], lambda e: "it ended by itself" in e),
+    *CAUSES[1:],
+)
+
+
+@dataclass
 class Analyser:
-    """Names the first cause of ``CAUSES`` that an episode's text bears out."""
+    """Names the first cause that an episode's text bears out.
+
+    Args:
+        causes: Each with how to tell it.
+    """
+
+    causes: tuple[tuple[str, Callable[[str], bool]], ...] = CAUSES
 
     def propose(self, prompt: str, n: int) -> list[str]:
         """As a ``Designer`` does."""
         episodes = re.split(r"^Episode (\d+): ", prompt, flags=re.MULTILINE)[1:]
         lines, causes = [], []
         for number, text in zip(episodes[::2], episodes[1::2]):
-            causes.append(next(cause for cause, holds in CAUSES if holds(text)))
+            causes.append(next(cause for cause, holds in self.causes if holds(text)))
             lines.append(f"episode {number}: {causes[-1]}")
         most = max(causes, key=causes.count) if causes else "nothing"
         return ["\n".join([*lines, f"advice: mostly {most}; do something about it"])] * n

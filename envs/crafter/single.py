@@ -46,11 +46,13 @@ class CrafterEnv(gym.Env[Any, Any]):
         size: Width and height of the observed picture in pixels.
         reward: False pays nothing, as upstream's ``CrafterNoReward``.
         goal: An achievement, such as ``"collect_diamond"``: the whole task. None is upstream's.
-        start: ``"surface"``, or ``"underground"``: on a path in the mountains, 4 to 8 steps from a diamond and 2 to 5
+        start: ``"surface"``, or ``"underground"``: on a path in the mountains, 2 to 5 steps from a diamond and 2 to 5
             from lava, in worlds that have such a place.
         items: What the player has at the start beyond upstream's, such as ``{"iron_pickaxe": 1}``.
-        levels: So many worlds for each seed, drawn anew at every episode; None for a new one every time. A world that
-            was made lately is not made again.
+        actions: Those of upstream's 17 actions that there are, by name and in this order; None for all.
+        worlds: None for a new world at every episode. K: each seed has K, and an episode is in one of them, mirrored or
+            turned, with creatures that act anew and, underground, one of its places to begin at: to make a world takes
+            as long as some hundred steps, and those made lately are not made again.
         facts: More facts: ``"death"``, what the player died of, a number of ``upstream.DEATHS``.
 
     Raises:
@@ -72,7 +74,8 @@ class CrafterEnv(gym.Env[Any, Any]):
         goal: str | None = None,
         start: str = "surface",
         items: Mapping[str, int] | None = None,
-        levels: int | None = None,
+        actions: Sequence[str] | None = None,
+        worlds: int | None = None,
         facts: Sequence[str] = (),
     ) -> None:
         try:
@@ -80,19 +83,21 @@ class CrafterEnv(gym.Env[Any, Any]):
         except ImportError as error:
             raise ImportError("Crafter needs the package crafter: pip install 'cairn-rl[crafter]'") from error
         facts = (facts,) if isinstance(facts, str) else tuple(facts)
+        self.action_names = upstream.ACTIONS if actions is None else tuple(actions)
         for name, value, known in (
             ("render_mode", render_mode, (None, "rgb_array")), ("observation", observation, OBSERVATIONS),
             ("start", start, STARTS), ("goal", goal, (None, *upstream.ACHIEVEMENTS)),
             *(("facts", fact, MORE_FACTS) for fact in facts),
             *(("items", item, upstream.ITEMS) for item in items or {}),
+            *(("actions", name, upstream.ACTIONS) for name in self.action_names),
         ):  # fmt: skip
             if value not in known:
                 raise ValueError(f"{name}={value!r}: there are {', '.join(map(repr, known))}")
         if wrong := {name: n for name, n in (items or {}).items() if type(n) is not int or not 0 <= n <= 9}:
             raise ValueError(f"items={wrong}: of each item a player has 0 to 9")
-        if levels is not None and (type(levels) is not int or levels < 1):
-            raise ValueError(f"levels={levels!r}: None, or at least one world")
-        self.render_mode, self.goal, self.levels, self.more = render_mode, goal, levels, facts
+        if worlds is not None and (type(worlds) is not int or worlds < 1):
+            raise ValueError(f"worlds={worlds!r}: None, or at least one")
+        self.render_mode, self.goal, self.worlds, self.more = render_mode, goal, worlds, facts
         self.deaths, self.symbols = upstream.DEATHS, observation == "symbols"
         self.game = upstream.Game(
             _pair("area", area, 12), _pair("size", size, WIDE), bool(reward), not self.symbols,
@@ -103,8 +108,8 @@ class CrafterEnv(gym.Env[Any, Any]):
             if self.symbols
             else spaces.Box(0, 255, (*self.game.observation_space.shape[1::-1], 3), np.uint8)
         )
-        self.action_space = spaces.Discrete(len(upstream.ACTIONS))
-        self.action_names = upstream.ACTIONS
+        self.action_space = spaces.Discrete(len(self.action_names))
+        self._numbers = [upstream.ACTIONS.index(name) for name in self.action_names]
         self.stream_key: tuple[int, int, int] | None = None  # (seed, lane, episode)
         self._running = False
 
@@ -113,10 +118,11 @@ class CrafterEnv(gym.Env[Any, Any]):
         self.stream_key = key = self._key(seed, options or {})
         if seed is not None or self._np_random is None:
             super().reset(seed=lane_seed(key[0], key[1]))
-        level = lane_seed(lane_seed(key[0], key[1]), key[2])
-        if self.levels is not None:
-            level = lane_seed(key[0], level % self.levels)
-        picture = self.game.begin(level & 0x7FFFFFFF)
+        own = lane_seed(lane_seed(key[0], key[1]), key[2])
+        if self.worlds is None:
+            picture = self.game.begin(own & 0x7FFFFFFF)
+        else:
+            picture = self.game.begin(lane_seed(key[0], own % self.worlds) & 0x7FFFFFFF, turn=own // self.worlds)
         self._running = True
         look = Look(self.game)
         return (look.symbols() if self.symbols else picture), {"level": self.game.level, "facts": self._facts(look)}
@@ -145,7 +151,7 @@ class CrafterEnv(gym.Env[Any, Any]):
             raise gym.error.ResetNeeded("the episode is over, or none has begun: call reset()")
         if not self.action_space.contains(action):
             raise ValueError(f"action={action!r}: there are 0 to {len(self.action_names) - 1}")
-        picture, paid, dead, told = self.game.step(int(action))
+        picture, paid, dead, told = self.game.step(self._numbers[int(action)])
         look = Look(self.game)
         facts = self._facts(look)
         if self.goal is not None:

@@ -18,10 +18,10 @@ from ..batch import lane_seed
 
 DEATHS = ("none", "lava", "zombie", "arrow", "hunger", "thirst", "tiredness")
 """What a player can die of. Where several needs have run out, the first in this order."""
-DIAMOND, LAVA = (4, 8), (2, 5)  # steps from an underground start to the nearest of each
+DIAMOND, LAVA = (2, 5), (2, 5)  # steps from an underground start to the nearest of each
 _TRIES, _KEPT = 1000, 2048
 
-Kept = tuple[NDArray[np.uint8], tuple[Any, ...], list[tuple[Any, tuple[int, int]]]]
+Kept = tuple[NDArray[np.uint8], Any, NDArray[np.int64], list[tuple[Any, Any]]]
 _worlds: OrderedDict[tuple[Any, ...], Kept] = OrderedDict()
 
 
@@ -60,6 +60,11 @@ class _Player(objects.Player):  # type: ignore[misc]
     """Upstream's player, who remembers what hurt it last."""
 
     hurt_by = "none"
+
+    def distance(self, target: Any) -> int:
+        """Steps to a place or an object; upstream's way of counting them is a sixth of a step's time."""
+        x, y = getattr(target, "pos", target)
+        return abs(int(x) - int(self.pos[0])) + abs(int(y) - int(self.pos[1]))
 
     @property
     def health(self) -> int:
@@ -115,10 +120,12 @@ class Game(crafter.Env):  # type: ignore[misc]
         """The world."""
         return self._world
 
-    def begin(self, seed: int) -> Any:
+    def begin(self, seed: int, turn: int | None = None) -> Any:
         """Begin an episode in the world of ``seed``, as ``crafter.Env(seed=seed).reset()`` does.
 
-        Underground, it is the first world with a place to begin at, of a row of worlds that the seed tells.
+        Underground, it is the first world with a place to begin at, of a row of worlds that the seed tells. With a
+        ``turn`` the world is one of its eight mirrored forms, and what happens in it and where it begins are drawn
+        anew: the noise that makes worlds prefers no side, and to make one takes as long as some hundred steps.
 
         Raises:
             RuntimeError: No world has such a place.
@@ -137,7 +144,7 @@ class Game(crafter.Env):  # type: ignore[misc]
         _worlds[key] = kept
         if len(_worlds) > _KEPT:
             _worlds.popitem(last=False)
-        self._restore(kept)
+        self._restore(*kept, turn)
         self.level = seed
         return self._obs()
 
@@ -148,32 +155,38 @@ class Game(crafter.Env):  # type: ignore[misc]
         self._drawn = drawn
 
     def _keep(self) -> Kept | None:
-        """What the world is made of, the player first; None where it has no place to begin at."""
+        """Materials, random state, places to begin at and creatures; None where there is no such place."""
         world = self._world
-        if self._underground:
-            found = _places(world)
-            if not len(found):
-                return None
-            world.move(self._player, found[world.random.randint(len(found))])
-        there = [(type(item), (int(item.pos[0]), int(item.pos[1]))) for item in world.objects]
-        return world._mat_map.copy(), world.random.get_state(), there
+        places = _places(world) if self._underground else self._player.pos[None]
+        if not len(places):
+            return None
+        creatures = [(type(item), item.pos) for item in world.objects if item is not self._player]
+        return world._mat_map.copy(), world.random.get_state(), places, creatures
 
-    def _restore(self, kept: Kept) -> None:
+    def _restore(self, materials: Any, random: Any, places: Any, creatures: Any, turn: int | None) -> None:
         """Put the player and the creatures into a world that was made before."""
-        materials, random, ((_, place), *creatures) = kept
+        world, turn, fixed = self._world, turn or 0, turn is None
         self._step = 0
-        self._world.reset()
-        self._world._mat_map[...] = materials
-        self._world.random.set_state(random)
+        world.reset(None if fixed else turn & 0xFFFFFFFF)
+        world._mat_map[...] = _turned(materials, turn)
+        if fixed:
+            world.random.set_state(random)
         self._update_time()
-        self._player = _Player(self._world, place)
+        place = places[world.random.randint(len(places))] if self._underground else places[0]
+        self._player = _Player(world, self._moved(place, turn))
         self._player.inventory.update(self._items)
         self._last_health = self._player.health
         self._unlocked: set[str] = set()
-        self._world.add(self._player)
+        world.add(self._player)
         for kind, at in creatures:
             who = () if kind is objects.Cow else (self._player,)
-            self._world.add(kind(self._world, at, *who))
+            world.add(kind(world, self._moved(at, turn), *who))
+
+    def _moved(self, place: Any, turn: int) -> tuple[int, int]:
+        """Where a tile is in a world that ``_turned`` gives."""
+        (x, y), (width, height) = place, self._area
+        x, y = (width - 1 - x if turn & 1 else x), (height - 1 - y if turn & 2 else y)
+        return (int(y), int(x)) if turn & 4 and width == height else (int(x), int(y))
 
     def _obs(self) -> Any:
         return super()._obs() if self._drawn else None
@@ -184,6 +197,15 @@ class Game(crafter.Env):  # type: ignore[misc]
         drawn: NDArray[np.uint8] = self.render(size)
         self._world.random.set_state(before)
         return drawn
+
+
+def _turned(materials: Any, turn: int) -> Any:
+    """One of a world's eight mirrored forms; four where it is not square."""
+    if turn & 1:
+        materials = materials[::-1]
+    if turn & 2:
+        materials = materials[:, ::-1]
+    return materials.T if turn & 4 and materials.shape[0] == materials.shape[1] else materials
 
 
 def _places(world: Any) -> NDArray[np.int64]:

@@ -91,7 +91,7 @@ def test_creatures_of_a_chunk_come_in_the_order_in_which_they_came() -> None:
 
 
 def test_the_same_seed_is_the_same_run_and_levels_come_again() -> None:
-    first, second, other = one(**SMALL), one(**SMALL), one(**SMALL, levels=2)
+    first, second, other = one(**SMALL), one(**SMALL), one(**SMALL, worlds=2)
     draw = np.random.default_rng(0)
     actions = draw.integers(17, size=400).tolist()
     for env in (first, second):
@@ -108,6 +108,28 @@ def test_the_same_seed_is_the_same_run_and_levels_come_again() -> None:
     lanes = {other.reset(seed=5, options={"lane": lane})[1]["level"] for lane in range(12)}
     assert lanes == set(levels), "all lanes of a seed share its worlds"
     assert not set(levels) & {other.reset(seed=6, options={"lane": lane})[1]["level"] for lane in range(6)}
+
+
+def test_a_world_of_a_set_comes_mirrored_with_all_that_is_in_it() -> None:
+    for area, forms in (((24, 24), 8), ((24, 32), 4)):
+        env, seen = one(worlds=1, area=area, observation="symbols"), {}
+        env.reset(seed=0)
+        env.game.begin(env.game.level)
+        made, creatures = env.game.world._mat_map.copy(), env.game.world._obj_map > 0
+        both = made.astype(int) + 100 * creatures
+        for turn in range(8):
+            env.game.begin(env.game.level, turn)
+            world = env.game.world
+            now = world._mat_map.astype(int) + 100 * (world._obj_map > 0)
+            seen[now.tobytes()] = now
+            assert now.shape == area and sorted(now.ravel()) == sorted(both.ravel())
+        rights = [np.rot90(m, k) for m in (both, both.T) for k in range(4)]
+        assert len(seen) == forms and all(any(np.array_equal(now, r) for r in rights) for now in seen.values())
+    lives = set()
+    for _ in range(4):
+        env.reset()
+        lives.add(int(env.game.world.random.randint(1 << 30)))
+    assert len(lives) == 4, "what happens in it is drawn anew"
 
 
 def test_a_world_that_was_kept_is_as_when_it_was_made() -> None:
@@ -247,7 +269,7 @@ def test_underground_is_near_a_diamond_and_lava(monkeypatch: pytest.MonkeyPatch)
         env.reset(seed=seed)
         world, player = env.game.world, env.game.player
         assert world[player.pos][0] == "path" and player.inventory["iron_pickaxe"] == 1
-        for name, (least, most) in (("diamond", (4, 8)), ("lava", (2, 5))):
+        for name, (least, most) in (("diamond", (2, 5)), ("lava", (2, 5))):
             there = np.argwhere(world._mat_map == CODES[name])
             assert least <= np.abs(there - player.pos).sum(1).min() <= most
     monkeypatch.setattr("cairn.envs.crafter.upstream._TRIES", 5)
@@ -259,7 +281,7 @@ def test_underground_is_near_a_diamond_and_lava(monkeypatch: pytest.MonkeyPatch)
 def test_bad_arguments_say_what_there_is() -> None:
     for wrong in (
         {"goal": "collect_gold"}, {"observation": "pixels"}, {"start": "sky"}, {"items": {"gold": 1}},
-        {"items": {"wood": 10}}, {"area": (4, 64)}, {"area": (64,)}, {"levels": 0}, {"facts": "cause"},
+        {"items": {"wood": 10}}, {"area": (4, 64)}, {"area": (64,)}, {"worlds": 0}, {"facts": "cause"},
         {"render_mode": "human"},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -276,7 +298,7 @@ def test_bad_arguments_say_what_there_is() -> None:
 
 def test_a_program_reads_the_facts_and_ppo_trains_on_it() -> None:
     pytest.importorskip("crafter")
-    batch: Any = gym.make_vec("cairn/CrafterDiamond-v0", num_envs=4, levels=2, facts=("death",), max_episode_steps=16)
+    batch: Any = gym.make_vec("cairn/CrafterDiamond-v0", num_envs=4, worlds=2, facts=("death",), max_episode_steps=16)
     recorded = record(batch, seed=0)
     assert recorded.knows_success and len(recorded) == 4
     told = {i.name: i.doc for i in inputs_of(recorded.x)}
