@@ -49,5 +49,6 @@ BENCHMARKS: dict[str, str] = {
     "starc": "rank correlation with regret of STARC, EPIC and DARD on random MDPs",
     "standin": "a stand-in for a language model's server, with faults on request, to try rewards that ask one",
     "vision_alpha": "VLM-RM: how far a sentence's score is from the true one, over alpha and sizes of model",
+    "vision_poses": "VLM-RM's poses: PPO on the Humanoid from a sentence's score of its pictures, by the true score",
     "vision_train": "VLM-RM in training: PPO on CartPole from a sentence's score of its pictures, by the true angle",
 }

@@ -26,14 +26,16 @@ class Pictures:
     """What all of them show ("a humanoid robot")."""
     truth: dict[str, Tensor] = field(default_factory=dict)
     """True scores by goal, 0 to 1, float32 ``[M]``; their names are the goals' captions."""
+    more: list[tuple[str, ...]] = field(default_factory=list)
+    """Further captions that are true of each; empty for none of any."""
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, rows: Sequence[int]) -> "Pictures":
         index = torch.as_tensor(rows)
-        some = [self.captions[i] for i in index.tolist()]
-        return Pictures(self.frames[index], some, self.general, {k: v[index] for k, v in self.truth.items()})
+        some, more = ([said[i] for i in index.tolist()] if said else [] for said in (self.captions, self.more))
+        return Pictures(self.frames[index], some, self.general, {k: v[index] for k, v in self.truth.items()}, more)
 
 
 # ---- Humanoid ------------------------------------------------------------------------------------------------------
@@ -232,6 +234,32 @@ def door_key_pictures(count: int, seed: int = 0, lanes: int = 64, steps: int = 1
     found = found[chosen]
     found.truth["two rooms with an open door"] = torch.tensor([float("open" in c) for c in found.captions])
     return found
+
+
+# ---- What goals do not speak of -------------------------------------------------------------------------------------
+
+# Shares of red, green and blue that a lamp leaves.
+LIGHTS: dict[str, tuple[float, float, float]] = {
+    "white light": (1.0, 1.0, 1.0),
+    "red light": (1.0, 0.55, 0.55),
+    "green light": (0.55, 1.0, 0.55),
+    "blue light": (0.55, 0.55, 1.0),
+    "the dark": (0.35, 0.35, 0.35),
+}
+
+
+def lit(pictures: Pictures, light: Sequence[int]) -> Pictures:
+    """The same in other lights, each of number ``light [M]`` of ``LIGHTS``; true scores stay as they are.
+
+    What was said stays true, and so it is with the light named, of the picture and of its world in general.
+    """
+    names = [list(LIGHTS)[k] for k in light]
+    shares = torch.tensor([LIGHTS[name] for name in names])
+    frames = (pictures.frames * shares[:, None, None]).round().to(torch.uint8)
+    more: list[tuple[str, ...]] = [
+        (f"{caption} in {name}", f"{pictures.general} in {name}") for caption, name in zip(pictures.captions, names)
+    ]
+    return Pictures(frames, list(pictures.captions), pictures.general, dict(pictures.truth), more)
 
 
 def square(frames: Tensor, size: int) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .clip import quiet
 from .preprocess import MEAN, Preprocessor
@@ -26,6 +27,7 @@ SIZES: dict[str, tuple[int, int, int]] = {"tiny": (32, 1, 16), "small": (64, 2, 
 """Width, layers and width of the embedding, of both halves."""
 TEMPLATES = ("{}", "a picture of {}", "this is {}", "there is {}")
 CONTEXT, PIXELS, PATCH = 24, 64, 16
+CHECK, MOST_HELD = 100, 512  # batches between two looks at held-out pictures, and how many are looked at
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 WORLDS: dict[str, Callable[..., Pictures]] = {
     "humanoid": humanoid_pictures, "cartpole": cart_pole_pictures, "doorkey": door_key_pictures,
@@ -39,6 +41,7 @@ def train_small_clip(
     steps: int = 600,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
+    patience: int | None = None,
     seed: int = 0,
     report: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Path:
@@ -48,11 +51,15 @@ def train_small_clip(
         folder: Where to; it must not be there, or be empty.
         pictures: What to learn from; left out, 1,500 of each of ``WORLDS``.
         size: Of ``SIZES``.
-        steps: Batches.
+        steps: Batches; with ``patience``, the most of them.
         batch_size: Pictures of a batch; they come from all worlds.
         learning_rate: Of AdamW, after a warm-up of a tenth of the steps; it falls to 0 along a cosine.
+        patience: Stop when so many checks in a row have not found the loss on held-out pictures (a tenth, checked every
+            100 batches) lower by 1 %, and keep the weights with the lowest. The rate then stays where it is after 100
+            batches, and it is the average of the weights over some 100 batches that is checked and kept.
         seed: Of weights, draws and pictures.
-        report: Hears of the step, the loss and the share of pictures that find their caption, every 20 steps.
+        report: Hears of the step, the loss and the share of pictures that find their caption, every 20 steps, and at
+            a check of the loss that was found ("held_out").
 
     Returns:
         The folder, for ``ClipEmbedder``.
@@ -67,6 +74,8 @@ def train_small_clip(
         raise ValueError(
             f"steps={steps}, batch_size={batch_size}, learning_rate={learning_rate}: above 0; a batch of 2"
         )
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience={patience}: a number of checks, at least 1, or None for no end but steps")
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} holds something already: give the model a folder of its own")
@@ -76,8 +85,9 @@ def train_small_clip(
         raise ImportError("a CLIP is trained with transformers: pip install 'cairn-rl[vlm]'") from error
     path.mkdir(parents=True, exist_ok=True)
     worlds = [make(1500, seed) for make in WORLDS.values()] if pictures is None else list(pictures)
-    said = sorted({text for world in worlds for text in (*world.captions, world.general)})
-    write_tokenizer(path, [template.format(text) for text in said for template in TEMPLATES])
+    if patience is not None and sum(map(len, worlds)) < 20:
+        raise ValueError(f"{sum(map(len, worlds))} pictures: a tenth is held out, which takes 20 at least")
+    write_tokenizer(path, [template.format(text) for text in _texts(worlds) for template in TEMPLATES])
     (path / "preprocessor_config.json").write_text(json.dumps(_SETTINGS, indent=2))
     from transformers import AutoTokenizer
 
@@ -94,42 +104,87 @@ def train_small_clip(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=together))
-    _fit(model, tokenizer, worlds, steps, batch_size, learning_rate, torch.Generator().manual_seed(seed), report)
+    draws = torch.Generator().manual_seed(seed)
+    _fit(model, tokenizer, worlds, steps, batch_size, learning_rate, patience, draws, report)
     with quiet():
         model.eval().save_pretrained(path)
     return path
 
 
+class _Said:
+    """What is said of pictures, as numbers: which text is true of which picture, and the tokens of each."""
+
+    def __init__(self, worlds: Sequence[Pictures], tokenizer: Any) -> None:
+        texts = _texts(worlds)
+        number = {text: k for k, text in enumerate(texts)}
+        # Of each picture its own captions, and last what is said of its world.
+        said = [
+            (caption, *(world.more[i] if world.more else ()), world.general)
+            for world in worlds
+            for i, caption in enumerate(world.captions)
+        ]
+        most = max(map(len, said)) - 1
+        self.true = torch.zeros(len(said), len(texts), dtype=torch.bool)
+        self.own = torch.zeros(len(said), most, dtype=torch.long)
+        self.count = torch.tensor([len(own) - 1 for own in said])
+        self.general = torch.tensor([number[own[-1]] for own in said])
+        for i, own in enumerate(said):
+            numbers = torch.tensor([number[text] for text in own])
+            self.true[i, numbers] = True
+            self.own[i, : len(own) - 1] = numbers[:-1]
+        words = [template.format(text) for text in texts for template in TEMPLATES]
+        tokens = tokenizer(words, padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="pt")
+        self.ids, self.mask = tokens["input_ids"], tokens["attention_mask"]
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A text for each picture, by its number, and the number of its sentence."""
+        of = (torch.rand(len(rows), generator=generator) * self.count[rows]).long()
+        plain = torch.rand(len(rows), generator=generator) < 0.15
+        meant = torch.where(plain, self.general[rows], self.own[rows, of])
+        return meant, meant * len(TEMPLATES) + torch.randint(len(TEMPLATES), (len(rows),), generator=generator)
+
+    def loss(self, model: Any, pixels: Tensor, rows: Tensor, meant: Tensor, form: Tensor) -> tuple[Tensor, Tensor]:
+        """``contrast`` of a batch; a sentence that comes twice is read once."""
+        once, where = form.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        mask = self.mask[once]
+        longest = int(mask.sum(1).max())
+        found = model(input_ids=self.ids[once, :longest], attention_mask=mask[:, :longest], pixel_values=pixels)
+        return contrast(found.logits_per_image[:, where], self.true[rows][:, meant])
+
+
+def _texts(worlds: Sequence[Pictures]) -> list[str]:
+    more = (text for world in worlds for texts in world.more for text in texts)
+    return sorted({text for world in worlds for text in (*world.captions, world.general)} | set(more))
+
+
 def _fit(
     model: Any, tokenizer: Any, worlds: Sequence[Pictures], steps: int, batch_size: int, learning_rate: float,
-    generator: torch.Generator, report: Callable[[int, Mapping[str, float]], None] | None,
+    patience: int | None, generator: torch.Generator, report: Callable[[int, Mapping[str, float]], None] | None,
 ) -> None:  # fmt: skip
     prepare = Preprocessor(_SETTINGS)
     frames = torch.cat([square(world.frames, PIXELS) for world in worlds])
-    # Numbers for what is said: of each picture, and of its world in general.
-    texts = sorted({text for world in worlds for text in (*world.captions, world.general)})
-    number = {text: k for k, text in enumerate(texts)}
-    own = torch.tensor([number[text] for world in worlds for text in world.captions])
-    general = torch.cat([torch.full((len(world),), number[world.general]) for world in worlds])
+    said = _Said(worlds, tokenizer)
+    order = torch.arange(len(frames)) if patience is None else torch.randperm(len(frames), generator=generator)
+    held = len(frames) // 10 if patience is not None else 0
+    kept, learned = order[:held], order[held:]
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.01)
-    rise = max(steps // 10, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda k: min((k + 1) / rise, 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * k / steps)))),
-    )
+    rise = max(steps // 10, 1) if patience is None else CHECK
+
+    def rate(k: int) -> float:
+        fall = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * k / steps))) if patience is None else 1.0
+        return min((k + 1) / rise, fall)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    # Where the end is not known beforehand, weights are averaged in the place of a rate that falls.
+    mean: AveragedModel | None = None
+    if patience is not None:
+        mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / CHECK))  # type: ignore[no-untyped-call]
+    best, best_at, low, weights = float("inf"), 0, float("inf"), {}
     model.train()
     for step in range(steps):
-        rows = torch.randint(len(frames), (batch_size,), generator=generator)
-        plain = torch.rand(batch_size, generator=generator) < 0.15
-        meant = torch.where(plain, general[rows], own[rows])
-        forms = torch.randint(len(TEMPLATES), (batch_size,), generator=generator)
-        words = [TEMPLATES[f].format(texts[m]) for f, m in zip(forms.tolist(), meant.tolist())]
-        tokens = tokenizer(words, padding=True, truncation=True, max_length=CONTEXT, return_tensors="pt")
-        found = model(
-            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"],
-            pixel_values=prepare(_moved(frames[rows], generator)),
-        )  # fmt: skip
-        loss, right = contrast(found.logits_per_image, own[rows], general[rows], meant)
+        rows = learned[torch.randint(len(learned), (batch_size,), generator=generator)]
+        meant, form = said.draw(rows, generator)
+        loss, right = said.loss(model, prepare(frames[rows]), rows, meant, form)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -137,30 +192,55 @@ def _fit(
         schedule.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=4.6052)  # at most 100, as in the paper
-        if report is not None and (step % 20 == 0 or step == steps - 1):
-            report(step, {"loss": float(loss.detach()), "right": float(right)})
+        told = {"loss": float(loss.detach()), "right": float(right)}
+        last = step == steps - 1
+        if mean is not None and patience is not None:
+            mean.update_parameters(model)
+            if (step + 1) % CHECK == 0 or last:
+                told["held_out"] = now = _held_out(mean.module, said, prepare, frames, kept, batch_size)
+                if now < best:
+                    best, weights = now, {name: value.clone() for name, value in mean.module.state_dict().items()}
+                if now < 0.99 * low:
+                    low, best_at = now, step
+                last = last or step - best_at >= patience * CHECK
+        if report is not None and (step % 20 == 0 or last or "held_out" in told):
+            report(step, told)
+        if last:
+            break
+    if weights:
+        model.load_state_dict(weights)
 
 
-def contrast(logits: Tensor, own: Tensor, general: Tensor, meant: Tensor) -> tuple[Tensor, Tensor]:
+def contrast(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """CLIP's loss on a batch in which texts come more than once.
 
     A text that is true of another picture too (the same caption, or what is said of its world in general) is no
     negative of it: such pairs are left out of both softmaxes.
 
     Args:
-        logits: Picture i against text j, ``[B, B]``.
-        own: Number of each picture's caption, ``[B]``.
-        general: Number of what is said of its world.
-        meant: Number of the text that was drawn for it.
+        logits: Picture i against the text that was drawn for picture j, ``[B, B]``.
+        true: Whether that text is true of picture i, bool ``[B, B]``.
 
     Returns:
         The loss, and the share of pictures whose text comes first among those that are not left out.
     """
-    true = (own[:, None] == meant) | (general[:, None] == meant)
     open_pairs = logits.masked_fill(true & ~torch.eye(len(logits), dtype=torch.bool), -torch.inf)
     target = torch.arange(len(logits))
     loss = (F.cross_entropy(open_pairs, target) + F.cross_entropy(open_pairs.T, target)) / 2
     return loss, (open_pairs.argmax(1) == target).float().mean()
+
+
+@torch.no_grad()
+def _held_out(
+    model: Any, said: _Said, prepare: Preprocessor, frames: Tensor, kept: Tensor, batch_size: int
+) -> float:  # fmt: skip
+    """The mean loss on pictures that are not learned from; the same batches and texts at every call."""
+    fixed = torch.Generator().manual_seed(0)
+    losses = []
+    for begin in range(0, min(len(kept), MOST_HELD), batch_size):
+        rows = kept[begin : begin + batch_size]
+        losses.append(float(said.loss(model, prepare(frames[rows]), rows, *said.draw(rows, fixed))[0]))
+    return sum(losses) / len(losses)
 
 
 def write_tokenizer(folder: Path, texts: Sequence[str], vocabulary: int = 512) -> None:
@@ -187,13 +267,6 @@ def write_tokenizer(folder: Path, texts: Sequence[str], vocabulary: int = 512) -
         "eos_token": _SPECIAL[1], "pad_token": _SPECIAL[1], "unk_token": _SPECIAL[1],
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-
-
-def _moved(frames: Tensor, generator: torch.Generator, most: int = 3) -> Tensor:
-    """Pictures shifted by some pixels, so that places alone are not learned by heart."""
-    x = F.pad(frames.permute(0, 3, 1, 2).float(), [most] * 4, mode="replicate").to(torch.uint8)
-    dx, dy = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
-    return x[..., dy : dy + frames.shape[1], dx : dx + frames.shape[2]].permute(0, 2, 3, 1)
 
 
 _SETTINGS: dict[str, Any] = {

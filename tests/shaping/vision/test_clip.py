@@ -10,13 +10,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cairn.agents import PPO
 from cairn.shaping import ShapedReward, Task, VLMReward
-from cairn.shaping.vision import ClipEmbedder, Embedder, ModelError, Preprocessor, TextCache, find_model
+from cairn.shaping.vision import ClipEmbedder, Embedder, ModelError, Preprocessor, TextCache, find_model, small
 from cairn.shaping.vision.clip import content_hash
 from cairn.shaping.vision.scenes import Pictures
-from cairn.shaping.vision.small import contrast, train_small_clip, write_tokenizer
+from cairn.shaping.vision.small import TEMPLATES, _Said, _texts, contrast, train_small_clip, write_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -231,17 +232,88 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
 
 
 def test_texts_that_are_true_of_several_are_no_negatives() -> None:
-    own, general = torch.tensor([0, 0, 1]), torch.tensor([9, 9, 8])
+    yes, no = True, False
     logits = torch.tensor([[1.0, 5.0, 0.0], [5.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
-    loss, right = contrast(logits, own, general, own)
+    loss, right = contrast(logits, torch.tensor([[yes, yes, no], [yes, yes, no], [no, no, yes]]))
     # Rows and columns 0 and 1 have one rival, number 2; the third has two.
     one, two = torch.log1p(torch.exp(torch.tensor(-1.0))), torch.log1p(2 * torch.exp(torch.tensor(-2.0)))
     assert torch.allclose(loss, (2 * one + two) / 3) and float(right) == 1.0
-    # What is said of a world in general is true of all its pictures.
-    loss, _ = contrast(logits, torch.tensor([0, 3, 1]), general, torch.tensor([0, 9, 1]))
+    # Text 1 is true of picture 0, and text 0 is not of picture 1.
+    loss, _ = contrast(logits, torch.tensor([[yes, yes, no], [no, yes, no], [no, no, yes]]))
     rows = [one, torch.log(torch.exp(torch.tensor(5.0)) + torch.exp(torch.tensor(1.0)) + 1) - 1, two]
     columns = [torch.log(torch.exp(torch.tensor(1.0)) + torch.exp(torch.tensor(5.0)) + 1) - 1, one, two]
     assert torch.allclose(loss, (sum(rows) + sum(columns)) / 6)
+
+
+def test_what_is_said_of_pictures(folder: Path) -> None:
+    walls, doors = coloured(3), Pictures(torch.zeros(1, 20, 20, 3, dtype=torch.uint8), ["a door"], "wood")
+    walls.more = [("a wall at night", "night"), (), ("night",)]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    said = _Said([walls, doors], tokenizer)
+    texts = _texts([walls, doors])
+    assert texts == sorted({*walls.captions, "a wall", "a wall at night", "night", "a door", "wood"})
+    for i, true in enumerate([{"a wall at night", "night"}, set(), {"night"}]):
+        assert {texts[k] for k in said.true[i].nonzero().flatten().tolist()} == {walls.captions[i], "a wall", *true}
+    meant, form = said.draw(torch.tensor([0] * 3000 + [3] * 1000), torch.Generator().manual_seed(0))
+    assert torch.equal(form // len(TEMPLATES), meant) and set((form % len(TEMPLATES)).tolist()) == set(range(4))
+    count = {text: int((meant[:3000] == k).sum()) / 3000 for k, text in enumerate(texts)}
+    for text in (walls.captions[0], "a wall at night", "night"):
+        assert count[text] == pytest.approx(0.85 / 3, abs=0.04), text
+    assert count["a wall"] == pytest.approx(0.15, abs=0.03)
+    assert {texts[k] for k in meant[3000:].tolist()} == {"a door", "wood"}
+    # Sentences that come twice are read once, and count at both places.
+    model = transformers.CLIPModel.from_pretrained(folder)
+    pixels, rows = torch.randn(4, 3, 64, 64), torch.arange(4)
+    meant = torch.tensor([texts.index(t) for t in ("a wall", "a wall", "night", "wood")])
+    form = meant * len(TEMPLATES)
+    words = tokenizer([texts[k] for k in meant.tolist()], padding=True, return_tensors="pt")
+    whole = model(**words, pixel_values=pixels).logits_per_image
+    expected, _ = contrast(whole, said.true[rows][:, meant])
+    assert torch.allclose(said.loss(model, pixels, rows, meant, form)[0], expected, atol=1e-4)
+
+
+def test_patience_ends_a_training_and_keeps_the_best_weights(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(small, "CHECK", 5)
+    losses = iter([1.0, 0.5, 0.499, 0.498, 0.497, 0.1])
+    kept: list[tuple[float, Any]] = []
+
+    def held_out(model: Any, said: Any, prepare: Any, frames: Tensor, rows: Tensor, batch_size: int) -> float:
+        assert len(rows) == 4 and batch_size == 8
+        kept.append((loss := next(losses), {k: v.clone() for k, v in model.state_dict().items()}))
+        return loss
+
+    monkeypatch.setattr(small, "_held_out", held_out)
+    heard: dict[int, Any] = {}
+    path = train_small_clip(
+        tmp_path / "a", [coloured(40)], "tiny", 100, 8, patience=2, report=lambda k, told: heard.update({k: told})
+    )
+    # Less than 1 % lower does not count: the last that did is the second check, and two more follow it.
+    assert [k for k, told in heard.items() if "held_out" in told] == [4, 9, 14, 19] and 20 not in heard
+    best = transformers.CLIPModel.from_pretrained(path).state_dict()
+    assert all(torch.equal(best[name], value) for name, value in kept[3][1].items()), "the lowest is kept all the same"
+    assert any(not torch.equal(best[name], value) for name, value in kept[2][1].items())
+    for wrong, said in (({"patience": 0}, "patience=0"), ({"patience": 1, "pictures": [coloured(19)]}, "held out")):
+        with pytest.raises(ValueError, match=said):
+            train_small_clip(tmp_path / "b", **{"pictures": [coloured(20)], **wrong})  # type: ignore[arg-type]
+
+
+def test_the_loss_on_held_out_pictures_falls(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(small, "CHECK", 10)
+    found: list[float] = []
+    rows: dict[bool, set[int]] = {True: set(), False: set()}
+    loss = _Said.loss
+
+    def told(said: _Said, model: Any, pixels: Tensor, some: Tensor, meant: Tensor, form: Tensor) -> Any:
+        rows[torch.is_grad_enabled()] |= set(some.tolist())
+        return loss(said, model, pixels, some, meant, form)
+
+    monkeypatch.setattr(_Said, "loss", told)
+    train_small_clip(
+        tmp_path / "a", [coloured(60)], "tiny", 60, 16, patience=9,
+        report=lambda k, told: found.append(told["held_out"]) if "held_out" in told else None,
+    )  # fmt: skip
+    assert len(found) == 6 and found[-1] < 0.7 * found[0]
+    assert len(rows[False]) == 6 and len(rows[True]) == 54 and not rows[True] & rows[False], "a tenth is held out"
 
 
 def test_the_tokenizer_reads_back_what_it_wrote(tmp_path: Path) -> None:

@@ -30,6 +30,21 @@ def test_cart_pole_is_drawn_where_it_says() -> None:
     assert torch.equal(scenes.square(torch.from_numpy(np.array(env.render()))[None], 64)[0], found.frames[2])
 
 
+def test_lights_change_colours_and_what_can_be_said() -> None:
+    frames = torch.full((3, 2, 2, 3), 200, dtype=torch.uint8)
+    plain = scenes.Pictures(frames, ["a cat", "a dog", "a cat"], "a beast", {"a cat": torch.tensor([1.0, 0, 1])})
+    names = list(scenes.LIGHTS)
+    found = scenes.lit(plain, [names.index(name) for name in ("white light", "red light", "the dark")])
+    assert found.frames[:, 0, 0].tolist() == [[200, 200, 200], [200, 110, 110], [70, 70, 70]]
+    assert found.captions == plain.captions and found.general == "a beast" and found.truth.keys() == {"a cat"}
+    assert found.more[1:] == [
+        ("a dog in red light", "a beast in red light"), ("a cat in the dark", "a beast in the dark"),
+    ]  # fmt: skip
+    some = found[[2, 0]]
+    assert some.more == [found.more[2], found.more[0]] and plain[[1]].more == []
+    assert bool((plain.frames == 200).all()), "the plain ones stay as they are"
+
+
 def test_rooms_say_what_is_in_them() -> None:
     found = scenes.door_key_pictures(60)
     assert len(found) == 60 and found.frames.shape[-1] == 3 and len(set(found.captions)) >= 3

@@ -1,0 +1,120 @@
+"""The benchmark that trains poses from pictures: springs by hand, what is judged, the table."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cairn.benchmarks import vision_alpha, vision_poses
+from cairn.shaping import Stretch
+from cairn.shaping.vision import scenes
+
+
+def test_springs_pull_the_joints_that_they_are_at() -> None:
+    env: Any = vision_poses.batch("kneeling", 2, pictures=False)
+    env.reset(seed=0)
+    model, names = env.unwrapped.model, [env.unwrapped.model.actuator(k).name for k in range(17)]
+    env.obs = torch.zeros_like(env.obs)
+    knee, elbow = names.index("right_knee"), names.index("left_elbow")
+    for name, k in (("right_knee", knee), ("left_elbow", elbow)):
+        at = model.joint(name)
+        env.obs[0, at.qposadr[0] - 2] = -0.5
+        env.obs[0, 22 + at.dofadr[0]] = 2.0
+        low, high = at.range
+        target = min(max(-0.9 * (high - low) / 2, low), high)
+        action = torch.zeros(2, 17)
+        action[0, k] = -0.9
+        pulled = env.torques(action)
+        expected = max(min(0.8 * (target + 0.5) - 0.05 * 2.0, 0.4), -0.4)
+        assert float(pulled[0, k]) == pytest.approx(expected, abs=1e-6), name
+        assert float(pulled[1, k]) == pytest.approx(min(0.8 * min(max(0.0, low), high), 0.4), abs=1e-6), name
+        env.obs = torch.zeros_like(env.obs)
+    env.close()
+
+
+def test_bent_knees_are_held() -> None:
+    env: Any = vision_poses.batch("kneeling", 1, pictures=False)
+    env.reset(seed=0)
+    knees = [k for k in range(17) if env.unwrapped.model.actuator(k).name.endswith("_knee")]
+    action = torch.zeros(1, 17)
+    action[:, knees] = -1.0
+    for _ in range(15):
+        obs, *_ = env.step(action)
+    places = env.places[knees]
+    assert float(obs[0, places].max()) < -0.8, "from 0 towards -80 degrees"
+    state = env.state_dict()
+    ahead = env.step(action)[0].clone()
+    env.load_state_dict(state)
+    assert torch.equal(env.step(action)[0], ahead)
+    env.close()
+
+
+def test_what_is_judged_is_the_true_score_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision_poses, "EPISODES", 2)
+    monkeypatch.setattr(vision_poses, "LENGTH", 7)
+    monkeypatch.setattr(vision_poses, "acting", lambda model, deterministic: lambda obs: torch.zeros(2, 17))
+    model: Any = None
+    told = vision_poses.judged(model, "raising its arms", 3)
+    env = vision_poses.batch("raising its arms", 2, pictures=False)
+    env.reset(seed=10_003)
+    rewards = torch.stack([env.step(torch.zeros(2, 17))[1] for _ in range(7)])
+    env.close()
+    assert told["score"] == pytest.approx(float(rewards.mean()), abs=1e-6)
+    assert told["last"] == pytest.approx(float(rewards[-1].mean()), abs=1e-6)
+
+
+def test_rewards_of_the_score() -> None:
+    zero = torch.zeros(2)
+    facts, after = {"score": zero}, {"score": torch.tensor([0.25, 0.5])}
+    x = Stretch.make(obs=zero, next_obs=zero, reward=zero, terminated=zero.bool(), facts=facts, next_facts=after)
+    assert vision_poses.true(x).tolist() == [0.25, 0.5] and vision_poses.constant(x).tolist() == [1, 1]
+
+
+class Red:
+    """Any picture is as red as it is."""
+
+    digest = "red"
+
+    def images(self, frames: Tensor) -> Tensor:
+        red = frames[..., 0].float().mean((1, 2)) / 255
+        return torch.stack([red, (1 - red**2).sqrt()], -1)
+
+    def texts(self, texts: list[str]) -> Tensor:
+        return torch.tensor([[1.0, 0.0] if "kneel" in text else [0.0, 1.0] for text in texts])
+
+
+def test_a_cell_of_each_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("EPISODES", 2), ("LENGTH", 6), ("LANES", 2)):
+        monkeypatch.setattr(vision_poses, name, value)
+    monkeypatch.setitem(vision_poses.SETTINGS, "n_steps", 8)
+    embedder: Any = Red()
+    found = vision_poses.rewards_of(embedder, "kneeling", 3)
+    assert list(found) == ["true", "constant", "no baseline", "alpha 0.5"]
+    for name in ("true", "alpha 0.5"):
+        try:
+            row = vision_poses.cell(name, found[name], "kneeling", 0, 32)
+        except RuntimeError as error:
+            pytest.skip(f"no OpenGL here: {error}")
+        assert list(row)[:4] == ["pose", "reward", "seed", "steps"] and 0 <= float(str(row["score"])) <= 1
+    seen = found["alpha 0.5"].inputs[0]
+    assert (seen.alpha, seen.baseline) == (0.5, (scenes.ROBOT,)) and found["no baseline"].inputs[0].alpha == 0
+
+
+def test_the_small_model_is_vision_alphas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        vision_alpha, "train", lambda args, size, seed: (asked.append((size, seed)), (Path("x"), []))[1]
+    )
+    args = argparse.Namespace(model=None, models=tmp_path / "new", size="medium")
+    assert vision_poses.clip_of(args) == Path("x") and asked == [("medium", 0)]
+    assert vision_poses.clip_of(argparse.Namespace(model="own")) == Path("own")
+
+
+def test_the_table_by_hand() -> None:
+    one = {"pose": "kneeling", "reward": "true", "before": "0.1", "score": "0.5", "last": "0.4"}
+    lines = vision_poses.table([one, {**one, "score": "0.7", "last": "0.8"}, {**one, "pose": "lying"}]).splitlines()
+    assert lines[2] == "| kneeling | true | 2 | 0.100 | 0.600 | 0.500 to 0.700 | 0.600 |"
+    assert lines[3] == "| lying | true | 1 | 0.100 | 0.500 | 0.500 to 0.500 | 0.400 |"
