@@ -176,9 +176,11 @@ class Spread:
             return
         numbers = [value if isinstance(value, int) else 0 if value is None else value.data_ptr() for value in values]
         places, run = self._program(getattr(_sharing, "threads", None) or torch.get_num_threads())
-        for k, place in enumerate(places):
-            low, high = (rows * k // count, rows * (k + 1) // count) if k < count else (0, 0)
-            place[:] = [*numbers, low, high - low, k]
+        for k in range(count):
+            low, high = rows * k // count, rows * (k + 1) // count
+            places[k][:] = [*numbers, low, high - low, k]
+        for place in places[count:]:
+            place[-2] = 0  # rows
         run()
 
     def pieces(self, rows: int) -> int:

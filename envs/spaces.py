@@ -70,13 +70,17 @@ def children(space: gym.Space[Any]) -> dict[str, gym.Space[Any]] | None:
 def tree_map(f: Callable[..., Any], *trees: Any) -> Any:
     """Apply ``f`` to the corresponding leaves of trees of the same form."""
     first = trees[0]
-    if type(first) is dict or isinstance(first, Mapping):  # asking for the abstract class takes its time
+    if isinstance(first, torch.Tensor):  # asking for the abstract class takes its time
+        return f(*trees)
+    if type(first) is dict or isinstance(first, Mapping):
         return {name: tree_map(f, *(tree[name] for tree in trees)) for name in first}
     return f(*trees)
 
 
 def tree_leaves(tree: Any) -> list[Any]:
     """The leaves, in the order of the dicts."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
     if type(tree) is dict or isinstance(tree, Mapping):
         return [leaf for child in tree.values() for leaf in tree_leaves(child)]
     return [tree]

@@ -176,21 +176,20 @@ class EpisodicCount(_Keyed, Stream):
         return out.reshape(x.rows)
 
     def _visits_compiled(self, x: Stretch, start: Tensor) -> Tensor:
-        """The same in two loops."""
+        """The same in two loops, which do not look at the hashes of other rows."""
         flat, (steps, lanes) = x.flat(), x.rows
-        rows, first = x.valid.flatten().nonzero()[:, 0], start.flatten().nonzero()[:, 0]
-        before = torch.zeros(steps * lanes, dtype=torch.int64)
+        first = start.flatten().nonzero()[:, 0]
+        before = torch.empty(steps * lanes, dtype=torch.int64)
         if len(first):
             before[first] = self.hashes(flat[first], of_next=False)
-        if len(rows) == len(before):
+        if bool(x.valid.all()):
             after = self.hashes(flat, of_next=True)
         else:
-            after = torch.zeros_like(before)
+            rows, after = x.valid.flatten().nonzero()[:, 0], torch.empty_like(before)
             after[rows] = self.hashes(flat[rows], of_next=True)
         factors = torch.tensor([_LANE, _EPISODE])
         keys, epochs, self.epoch = fast.visit_keys(before, after, start, x.valid, self.epoch, factors)
-        lane = torch.arange(lanes).repeat(2 * steps)
-        counts = self.table.add_each(keys.flatten(), lane, epochs.flatten())
+        counts = self.table.add_each(keys.flatten(), lanes, epochs.flatten())
         self.table.forget(self.epoch)
         return counts[steps * lanes :].reshape(x.rows)
 

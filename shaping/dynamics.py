@@ -100,13 +100,18 @@ class Dynamics:
             return torch.zeros(2, *x.rows, self.features, device=x.device)
         before, after = self.looked_at(flat)
         whole = len(rows) == x.valid.numel()
-        seen = self.phi(*[rows_of(before, first)] * bool(len(first)), after if whole else rows_of(after, rows))
-        out = torch.zeros(2, x.valid.numel(), seen.shape[1], device=x.device)
-        out[0, first] = seen[: len(first)]
+        states = [after if whole else rows_of(after, rows)]
+        if len(first):
+            states.insert(0, rows_of(before, first))
+        features, of = self.whitening.of_kinds(self.embed, *states)
+        out = features.new_empty(2, x.valid.numel(), features.shape[1])
+        out[0] = 0
+        out[0, first] = features[of[: len(first)]]
         if whole:
-            out[1] = seen[len(first) :]
+            out[1] = features.index_select(0, of[len(first) :])
         else:
-            out[1, rows] = seen[len(first) :]
+            out[1] = 0
+            out[1, rows] = features[of[len(first) :]]
         return out.reshape(2, *x.rows, -1)
 
     def error(self, before: Tensor, after: Tensor, action: Any) -> Tensor:

@@ -47,7 +47,7 @@ def distinct(hashes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def count(
-    slots: Tensor, used: int, begin: int, keys: Tensor, lanes: Tensor, epochs: Tensor, out: Tensor
+    slots: Tensor, used: int, begin: int, keys: Tensor, lanes: Tensor | int, epochs: Tensor, out: Tensor
 ) -> tuple[int, int]:
     """Count ``keys[begin:]`` one by one in a ``CountTable``, until all are or the table is half full.
 
@@ -56,15 +56,17 @@ def count(
         used: How many of its slots are in use.
         begin: The key to begin with.
         keys: int64 ``[M]``; what is 0 is left out.
-        lanes: Whose they are, ``[M]``.
-        epochs: The same.
+        lanes: Whose they are, ``[M]``; or how many lanes take turns.
+        epochs: When they are, ``[M]``.
         out: int64 ``[M]``, to be written: how often the key has come by then, itself included; 0 for what is left out.
 
     Returns:
         How many slots are in use now, and the first key that is not counted.
     """
     state = torch.tensor([used, begin])
-    _count()(slots, keys.contiguous(), lanes.contiguous(), epochs.contiguous(), out, state, len(slots) - 1, len(keys))
+    lane, turns = (None, lanes) if isinstance(lanes, int) else (lanes.contiguous(), 1)
+    sizes = len(slots) - 1, len(keys), turns
+    _count()(slots, keys.contiguous(), lane, epochs.contiguous(), out, state, *sizes)
     return int(state[0]), int(state[1])
 
 
@@ -174,7 +176,7 @@ def _distinct() -> Native:
 def _count() -> Native:
     arguments = {
         "slots": "long long*", "asked": "const long long*", "lane": "const long long*", "epoch": "const long long*",
-        "out": "long long*", "state": "long long*", "size": "long long", "rows": "long long",
+        "out": "long long*", "state": "long long*", "size": "long long", "rows": "long long", "turns": "long long",
     }  # fmt: skip
     return Native("counting rows", arguments, _COUNT)
 
@@ -286,7 +288,7 @@ for (; i < rows; ++i) {
         ++used;
         here[0] = asked[i];
         here[1] = 0;
-        here[2] = lane[i];
+        here[2] = lane ? lane[i] : i % turns;
         here[3] = epoch[i];
     }
     out[i] = ++here[1];

@@ -157,16 +157,16 @@ class Training:
         totals = torch.zeros(len(rows.sizes), pieces, 2, dtype=torch.float64)
         units, low, stride = shown + int(self.plan[:, 1].sum()), 0, sum(rows.sizes)
         seen = rows.symbols, base, top, table[0], rows.dense
+        steps = range(done + 1, done + len(rows.sizes) + 1)
+        rates = torch.tensor([[rate / (1 - first**step), (1 - second**step) ** -0.5] for step in steps])
         for b, size in enumerate(rows.sizes):
-            step = done + b + 1
             lesson(
                 size, *seen, *self.flat[:1], self.down, self.plan, self.rooms, self.by_sum, totals[b], shown, numbers,
                 stride, low, self.room, self.total, size, *given,
             )  # fmt: skip
-            rates = torch.tensor([rate / (1 - first**step), (1 - second**step) ** -0.5])
             _adam()(
                 units, rows.symbols, base, top, *table, self.by_sum, self.rooms, *self.flat, self.down, self.plan,
-                self.acc, fixed, rates, shown, width, self.room, lesson.pieces(size), rows.ends, stride, low, size,
+                self.acc, fixed, rates[b], shown, width, self.room, lesson.pieces(size), rows.ends, stride, low, size,
                 self.acc.shape[1] if self.sums is not None else 0,
             )  # fmt: skip
             low += size
@@ -209,6 +209,8 @@ auto move = [&](float* p, float* mean, float* spread, const vec g) {
     *(vec*)p -= rate * *m / (__builtin_elementwise_sqrt(*v) * wider + eps);
 };
 float* acc = sums + piece * most;
+const int GROUP = 256;
+int which[GROUP], value[GROUP];
 for (long long u = from; u < from + count; ++u) {
     if (u < shown) {
         const int highest = top[u];
@@ -218,13 +220,18 @@ for (long long u = from; u < from + count; ++u) {
         for (long long e = 0; e < ends; ++e) {
             const unsigned char* x = symbols + (e * stride + low) * shown + u;
             const float* d = by_sum + e * rows * width;
-            for (long long i = 0; i < rows; ++i) {
-                const int given = x[i * shown], v = given < highest ? given : highest;
-                if (v == 0)
-                    continue;
-                float* to = acc + (v - 1) * width;
-                for (long long f = 0; f < width; f += 16)
-                    *(vec*)(to + f) += *(const vec*)(d + i * width + f);
+            for (long long begin = 0; begin < rows; begin += GROUP) {
+                const long long end = begin + GROUP < rows ? begin + GROUP : rows;
+                int n = 0;
+                for (long long i = begin; i < end; ++i) {  // those that show it, without a branch
+                    const int given = x[i * shown];
+                    which[n] = (int)i;
+                    value[n] = (given < highest ? given : highest) - 1;
+                    n += given != 0;
+                }
+                for (int k = 0; k < n; ++k)
+                    for (long long f = 0; f < width; f += 16)
+                        *(vec*)(acc + value[k] * width + f) += *(const vec*)(d + which[k] * width + f);
             }
         }
         for (long long k = 0; k < size; k += 16)

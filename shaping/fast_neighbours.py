@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from ..envs.native import Spread
+from .fast_networks import LANES
+
+FEW = 16  # neighbours that are sorted in registers
 
 
 def bonus(near: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +27,26 @@ def bonus(near: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     return out, sums.sum(0)
 
 
+def kth(rows: Tensor, known: Tensor, k: int) -> Tensor:
+    """The distance of ``rows [B, F]`` to the k-th nearest of ``known [M, F]``, k up to ``FEW``: float32 ``[B]``."""
+    count, width = known.shape
+    blocks = torch.full((-(-count // LANES) * LANES, width), torch.inf)
+    blocks[:count] = known
+    blocks = blocks.reshape(-1, LANES, width).transpose(1, 2).contiguous()
+    out = torch.empty(len(rows))
+    _kth()(len(rows), rows.contiguous(), blocks, out, len(blocks), width, k)
+    return out
+
+
+@cache
+def _kth() -> Spread:
+    arguments = {
+        "rows": "const float*", "blocks": "const float*", "out": "float*", "many": "long long", "width": "long long",
+        "k": "long long",
+    }  # fmt: skip
+    return Spread("k-th neighbours", arguments, f"\nconst int FEW = {FEW};\n" + _LEAST + _KTH, 64)
+
+
 @cache
 def _bonus() -> Spread:
     arguments = {
@@ -40,16 +63,88 @@ def search(features: int) -> Spread:
         "valid": "const bool*", "out": "float*", "steps": "long long", "lanes": "long long", "room": "long long",
         "k": "long long",
     }  # fmt: skip
-    return Spread("nearest states of the episode", arguments, f"\nconst int WIDTH = {features};\n" + _SEARCH, 16)
+    return Spread(
+        "nearest states of the episode",
+        arguments,
+        f"\nconst int WIDTH = {features}, FEW = {FEW};\n" + _LEAST + _SEARCH,
+        16,
+    )
 
 
-_SEARCH = """
-const int GROUP = 64, WIDE = 16, FEW = 16;
+# Sixteen lists side by side, each in order; the k nearest of all are asked for.
+_LEAST = """
+const int WIDE = 16;
 typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef int whole __attribute__((vector_size(64), aligned(4)));
 const float none = __builtin_inff();
 const whole bits = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
 auto lesser = [](vec a, vec b) { return a < b ? a : b; };
+auto insert = [](vec* list, long long depth, vec x) {
+    for (long long j = 0; j < depth; ++j) {
+        const vec held = list[j];
+        list[j] = x < held ? x : held;
+        x = x < held ? held : x;
+    }
+};
+// The nearest of all places, and then those that come next in theirs; what there is none of stays as it was.
+auto pick = [&](vec* list, long long depth, float* best) {
+    for (long long i = 0; i < k;) {
+        vec least = lesser(list[0], __builtin_shufflevector(
+            list[0], list[0], 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+        least = lesser(least, __builtin_shufflevector(
+            least, least, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+        least = lesser(least, __builtin_shufflevector(
+            least, least, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+        least = lesser(least, __builtin_shufflevector(
+            least, least, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+        if (!(least[0] < none))
+            break;
+        const whole taken = (whole)(list[0] == least);
+        int times = __builtin_popcount((unsigned)__builtin_reduce_or(taken & bits));
+        for (; times > 0 && i < k; --times)
+            best[i++] = least[0];
+        for (long long j = 0; j < depth; ++j) {
+            const vec next = j + 1 < depth ? list[j + 1] : vec{} + none;
+            list[j] = (vec)(((whole)next & taken) | ((whole)list[j] & ~taken));
+        }
+    }
+};
+"""
+_KTH = """
+const int ASKING = 4;
+vec lists[ASKING][FEW];
+float best[FEW];
+for (long long begin = from; begin < from + count; begin += ASKING) {
+    const long long left = from + count - begin, asking = left < ASKING ? left : ASKING;
+    const float* one[ASKING];
+    for (int q = 0; q < ASKING; ++q) {
+        one[q] = rows + (begin + (q < asking ? q : 0)) * width;
+        for (long long j = 0; j < k; ++j)
+            lists[q][j] = vec{} + none;
+    }
+    for (long long b = 0; b < many; ++b) {
+        _Pragma("clang fp contract(fast)")
+        vec far[ASKING] = {};
+        for (long long d = 0; d < width; ++d) {
+            const vec known = *(const vec*)(blocks + (b * width + d) * WIDE);
+            for (int q = 0; q < ASKING; ++q) {
+                const vec gap = known - one[q][d];
+                far[q] += gap * gap;
+            }
+        }
+        for (int q = 0; q < ASKING; ++q)
+            insert(lists[q], k, far[q]);
+    }
+    for (int q = 0; q < asking; ++q) {
+        for (long long j = 0; j < k; ++j)
+            best[j] = none;
+        pick(lists[q], k, best);
+        out[begin + q] = __builtin_sqrtf(best[k - 1]);
+    }
+}
+"""
+_SEARCH = """
+const int GROUP = 64;
 for (long long lane = from; lane < from + count; ++lane) {
     float* kept = bank + lane * room * WIDTH;
     const long long had = size[lane];
@@ -101,12 +196,7 @@ for (long long lane = from; lane < from + count; ++lane) {
                 const whole known = (whole)(*(const whole*)eras == of[q]) & (whole)(there < mine[q])
                     & (whole)(there >= (int)(mine[q] - room));
                 if (k <= FEW) {
-                    vec x = (vec)(((whole)far & known) | ((whole)(vec{} + none) & ~known));
-                    for (vec* list = lists + q * FEW; list < lists + q * FEW + depth; ++list) {
-                        const vec held = *list;
-                        *list = x < held ? x : held;
-                        x = x < held ? held : x;
-                    }
+                    insert(lists + q * FEW, depth, (vec)(((whole)far & known) | ((whole)(vec{} + none) & ~known)));
                     continue;
                 }
                 const whole close = (whole)(far < best[worst[q]]) & known;
@@ -145,31 +235,8 @@ for (long long lane = from; lane < from + count; ++lane) {
             }
         }
         compare();
-        // The nearest of all places, and then those that come next in theirs.
-        for (int q = 0; k <= FEW && q < asking; ++q) {
-            vec* list = lists + q * FEW;
-            float* best = out + ((first + q) * lanes + lane) * k;
-            for (long long i = 0; i < k;) {
-                vec least = lesser(list[0], __builtin_shufflevector(
-                    list[0], list[0], 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-                least = lesser(least, __builtin_shufflevector(
-                    least, least, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
-                least = lesser(least, __builtin_shufflevector(
-                    least, least, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
-                least = lesser(least, __builtin_shufflevector(
-                    least, least, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
-                if (!(least[0] < none))
-                    break;
-                const whole taken = (whole)(list[0] == least);
-                int times = __builtin_popcount((unsigned)__builtin_reduce_or(taken & bits));
-                for (; times > 0 && i < k; --times)
-                    best[i++] = least[0];
-                for (long long j = 0; j < depth; ++j) {
-                    const vec next = j + 1 < depth ? list[j + 1] : vec{} + none;
-                    list[j] = (vec)(((whole)next & taken) | ((whole)list[j] & ~taken));
-                }
-            }
-        }
+        for (int q = 0; k <= FEW && q < asking; ++q)
+            pick(lists + q * FEW, depth, out + ((first + q) * lanes + lane) * k);
     }
     long long of_next = 0, next = had;
     for (long long t = 0; t < steps; ++t) {

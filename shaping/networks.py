@@ -21,7 +21,7 @@ from .term import node_seed
 
 Path: TypeAlias = tuple[str, ...]
 BATCH = 512  # rows of a step of an optimiser
-PIECE = 2048  # rows that a network is given at once
+PIECE = 2048  # rows that a network is given at once, and more where they are small
 NUMBERS = 1 << 22  # that statistics take in at once
 CLIP = 5.0  # whitened numbers are held within this many deviations (Burda et al. 2019, section 2.4)
 
@@ -400,9 +400,10 @@ class Whitening:
         """``f`` of one row of each kind in batches ``[B, ...]``, ``[U, ...]``, and each row's kind, as one batch."""
         chosen, of = distinct_rows(*({path: pick(tree, path) for path in self.parts} for tree in trees))
         rows = len(next(iter(chosen.values())))
+        most = max(NUMBERS // max(sum(leaf[:1].numel() for leaf in chosen.values()), 1), PIECE)
         pieces = [
-            f([self._leaf(chosen[path][k : k + PIECE], space, moments) for path, space, moments in self._kinds()])
-            for k in range(0, max(rows, 1), PIECE)
+            f([self._leaf(chosen[path][k : k + most], space, moments) for path, space, moments in self._kinds()])
+            for k in range(0, max(rows, 1), most)
         ]
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0], of
 

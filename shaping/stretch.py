@@ -124,8 +124,8 @@ class Stretch:
 
     def flat(self) -> Self:
         """Merge the leading axes into one: ``[T, N, ...]`` becomes ``[T * N, ...]``."""
-        lead, rows = len(self.rows), self.rows.numel()
-        return self.map(lambda v: v.reshape(rows, *v.shape[lead:]))  # -1 would be ambiguous for facts without columns
+        lead = len(self.rows)
+        return self.map(lambda v: v.flatten(0, lead - 1)) if lead else self.map(lambda v: v[None])
 
     @classmethod
     def cat(cls, parts: Sequence["Stretch"], dim: int = 0) -> Self:

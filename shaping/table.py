@@ -56,8 +56,11 @@ class CountTable:
         out[order] = before[group] + (position - begin[group]) + 1
         return out
 
-    def add_each(self, keys: Tensor, lanes: Tensor, epochs: Tensor) -> Tensor:
-        """The same in a compiled loop, which comes back for more room; it leaves keys out that are 0."""
+    def add_each(self, keys: Tensor, lanes: Tensor | int, epochs: Tensor) -> Tensor:
+        """The same in a compiled loop, which comes back for more room; it leaves keys out that are 0.
+
+        So many ``lanes`` may also take turns.
+        """
         out, done = torch.empty_like(keys), 0
         while done < len(keys):
             self.used, done = fast.count(self.slots, self.used, done, keys, lanes, epochs, out)

@@ -14,6 +14,7 @@ from cairn.envs.spaces import Symbols
 from cairn.shaping import (
     E3B,
     ICM,
+    RE3,
     RND,
     Disagreement,
     EpisodicCount,
@@ -217,6 +218,28 @@ def test_more_neighbours_than_a_register_holds(k: int, room: int) -> None:
         assert torch.allclose(paid, term.bonus(out), rtol=1e-4) and 0 < int((paid == 0).sum()) < paid.numel()
         found = out[out.isfinite()].double()
         assert int(seen[1]) == len(found) and torch.allclose(seen[0], found.sum())
+
+
+@pytest.mark.parametrize(("k", "known"), [(1, 16), (3, 1000), (16, 17), (5, 5)])
+def test_the_kth_neighbour(k: int, known: int) -> None:
+    """Rows that come again count as often as they come."""
+    g = seeded(0)
+    rows, sample = torch.randn(301, 7, generator=g).round(), torch.randn(known, 7, generator=g).round()
+    want = (rows[:, None] - sample).square().sum(2).sqrt().sort(1).values[:, k - 1]
+    got = fast_neighbours.kth(rows, sample, k)
+    assert torch.allclose(got, want, atol=1e-5)
+    with sharing(3):
+        assert torch.equal(fast_neighbours.kth(rows, sample, k), got)
+
+
+def test_re3_is_that_of_torch(by_torch: Any) -> None:
+    term = RE3(capacity=300)
+    term.bind(world("both", "one"))
+    term.learn(lived("both", "one"))
+    x = lived("both", "one", 1).flat()
+    with torch.no_grad():
+        compiled, other = by_torch(lambda: term.raw(x))
+    assert torch.allclose(compiled, other, atol=1e-5) and len(compiled.unique()) > 20
 
 
 def test_visits_and_sums_of_episodes(by_torch: Any) -> None:
