@@ -61,13 +61,38 @@ def test_a_planner_labels_what_it_does_as_right_and_turning_back_as_wrong() -> N
     assert not label[action == 6].any(), "to wait brings nobody nearer"
 
 
+def test_a_chart_knows_the_length_of_every_plan() -> None:
+    """As a search from each state says, over ends, and where an action led that the planner does not use (drop)."""
+    levels = credit.DOORKEY._replace(task="cairn/MiniGrid-DoorKey-5x5-v0", limit=30)
+    envs = credit.made(levels, 8, facts=("hash",))
+    assert isinstance(envs, GridBatch)
+    envs.reset(seed=0)
+    chart, ends = credit_steps.Chart(envs, levels.actions), 0
+    lengths, first = chart()
+    for t in range(45):
+        if t in (0, 20, 44):
+            wanted, _ = credit_steps.plans(envs)
+            assert torch.equal(lengths[wanted.isfinite()], wanted[wanted.isfinite()]) and wanted.isfinite().any()
+        before, odd = lengths, (t + torch.arange(8)) % 3 == 0
+        action = torch.where(odd, (torch.arange(8) + t // 3) % 7, first)  # every action at some time, the way between
+        _, reward, terminated, truncated, _ = envs.step(action)
+        lengths, first = chart(terminated | truncated)
+        going = ~odd & ~terminated & ~truncated
+        assert torch.equal(lengths[going], before[going] - 1) and (before[terminated & (reward > 0)] == 1).all()
+        ends += int(terminated.sum() + truncated.sum())
+    assert ends > 2
+    known = len(chart.states)
+    again, _ = chart(torch.ones(8, dtype=torch.bool))
+    assert torch.equal(again, lengths) and len(chart.states) > known, "what a new episode looks like is not what it is"
+
+
 def test_a_clone_does_what_the_planner_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one labelled state; success is what stops it, and here that is the third measurement."""
     told, small = [], credit.STUDIES["cloned"]._replace(lanes=2)
     envs = credit.worlds(2)
     obs, _ = envs.reset(seed=0)
     lessons = credit_steps.Lessons(obs, torch.tensor([3, 5]), torch.tensor([1.0, 0.0]))
-    monkeypatch.setattr(credit, "lessons", lambda steps: lessons)
+    monkeypatch.setattr(credit, "lessons", lambda *_: lessons)
 
     def success(model: PPO, *_: object) -> tuple[float, float, float]:
         chances = model.policy.get_distribution(obs).distribution.probs  # type: ignore[attr-defined]
@@ -108,6 +133,41 @@ def test_the_minimum_is_timed_to_the_outcomes_own_end() -> None:
     text = credit.verdict(rows)
     assert "To the 60%" in text and "the outcome alone 300; " in text  # the first mean of three that is 0.6
     assert "; outcome + minimum 400 (133%); outcome + minimum, twice the step size 200 (67%)." in text
+
+
+def test_seed_by_seed_the_goal_is_what_the_outcome_came_to_with_that_seed() -> None:
+    runs = {
+        ("outcome", 0): "0.1 0.1 0.2 0.3 0.4", ("minimum", 0): "0.1 0.4 0.2 0.2 0.2",
+        ("outcome", 1): "0.1 0.2 0.8 0.9 0.8", ("minimum", 1): "0.1 0.1 0.1 0.1 0.9",
+        ("outcome", 2): "0.1 0.2 0.3 0.4 0.5", ("minimum", 2): "0.1 0.2 0.3 0.4 0.4",
+        ("outcome", 3): "0.1 0 0 0 0", ("minimum", 3): "0.1 0.9 0.9 0.9 0.9",  # that fell: there was nothing to learn
+        ("outcome", 4): "0.1 0.2 0.3 0.4 0.5",  # and this has not been run yet
+    }  # fmt: skip
+    rows = [
+        {"method": method, "seed": str(seed), "steps": "0 100 200 300 400", "success": success}
+        for (method, seed), success in runs.items()
+    ]
+    assert credit.paired(rows, "minimum") == [0.25, 2.0, float("inf")]
+    text = credit.seed_by_seed(rows[:6], 1)
+    assert text.startswith("To the 57%") and ": outcome 400; " in text, "IQMs 0.1, 0.17, 0.43, 0.53, 0.57"
+    assert "; minimum not reached (never; by seed IQM never; 25%, 200%, never)." in text
+    assert credit.middle(rows[:6], "minimum")[1] == (100.0, pytest.approx(0.7 / 3))
+    text = credit.seed_by_seed(rows[:4], 1)
+    assert text.startswith("To the 60%") and ": outcome 300; minimum not reached" in text
+    more = [{**row, "method": "outcome, 0.1"} for row in rows[2:3]]
+    assert credit.best_alone([*rows[:4], *more], 1) == "outcome", "one seed is not enough to be the best"
+    assert credit.best_alone([*rows[:4], *more, *more], 1) == "outcome, 0.1"
+    assert "outcome, 0.1 200; " in credit.seed_by_seed([*rows[:4], *more], 1, "outcome, 0.1")
+
+
+def test_a_study_has_its_own_levels_and_step_sizes() -> None:
+    study = credit.STUDIES["long"]
+    assert study.at("outcome").settings["learning_rate"] == 2e-3
+    assert study.at("outcome, 0.0005").settings == {"n_steps": 4 * study.limit, "learning_rate": 5e-4}
+    envs = credit.worlds(2, study)
+    envs.reset(seed=0)
+    assert isinstance(envs, credit.TimeIsUp) and isinstance(envs.env, GridBatch)
+    assert envs.env.max_steps == study.limit and envs.env.get_state([0])["lanes"]["cells"].shape == (1, 19 * 19)
 
 
 @pytest.mark.parametrize("name", list(credit.STUDIES))
