@@ -42,6 +42,8 @@ GOALS = {
 TASKS = tuple(GOALS)
 SIDE, KINDS, LANES = 15, 9, 32
 PPO_ARGS: dict[str, Any] = {"n_steps": 64, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
+STILL = {"learning_rate": 0.0, "n_epochs": 1}
+ALONE = "random", "none"
 # ONI's own proportions: 0.4 beside 0.1 of the score, and beside 10 of a sparse reward.
 WEIGHTS = {task: 4.0 if task in ("NetHackScore-v0", "NetHackGold-v0") else 0.04 for task in TASKS}
 BUDGET = 200_000
@@ -195,7 +197,7 @@ class Messages:
 
 def reward(name: str, task: str, seed: int) -> Any:
     """The task alone, or with ONI in one of its modes beside it."""
-    if name == "none":
+    if name in ALONE:
         return Task()
     oracle = Oracle(judge, others, 1.0, seed)
     return Task() + WEIGHTS[task] * ONI(oracle, name, Messages(), GOALS[task], schedule="barrier", every=1, workers=1)
@@ -203,13 +205,17 @@ def reward(name: str, task: str, seed: int) -> Any:
 
 def cell(task: str, name: str, seed: int, budget: int) -> dict[str, object]:
     """The columns that name a cell."""
-    return dict(zip(KEY, (task, name, seed, budget, 0 if name == "none" else WEIGHTS[task])))
+    return dict(zip(KEY, (task, name, seed, budget, 0 if name in ALONE else WEIGHTS[task])))
 
 
 def run(task: str, name: str, seed: int, budget: int) -> dict[str, object]:
-    """Train once; the task's mean return and success in each eighth of the budget."""
+    """Train once; the task's mean return and success in each eighth of the budget.
+
+    "random" does not learn: a policy begins with all actions all but equally likely, and stays so.
+    """
     env = batch(task)
-    model = PPO("MlpPolicy", env, reward=reward(name, task, seed), seed=seed, **PPO_ARGS)
+    settings = PPO_ARGS | STILL if name == "random" else PPO_ARGS
+    model = PPO("MlpPolicy", env, reward=reward(name, task, seed), seed=seed, **settings)
     began, cpu = time.perf_counter(), time.process_time()
     returns, success = [], []
     for k in range(8):
@@ -222,7 +228,7 @@ def run(task: str, name: str, seed: int, budget: int) -> dict[str, object]:
         print(f"\r{task} {name:14} seed {seed}: {model.num_timesteps:9,} steps, return {returns[-1]:.3f} ", end="")
     env.close()
     labels: dict[str, Any] = {}
-    if model.reward is not None and name != "none":
+    if model.reward is not None and name not in ALONE:
         node: Any = next(n for n in model.reward.order if n.name == "labels")
         labels = {"captions": len(node.texts), "labelled": node.labelled}
     print(f"{time.process_time() - cpu:.0f} CPU s", flush=True)
@@ -267,13 +273,16 @@ def short_table() -> str:
         values = [float(r[column]) for r in rows if r["reward"] == name]
         if not values:
             return ""
+        if len(values) == 1:
+            return f"{values[0]:{style}} (one seed)"
         low, high = interval(values)
-        return f"{iqm(values):{style}} ({low:{style}} to {high:{style}})"
+        return f"{iqm(values):{style}} ({low:{style}} to {high:{style}}; {len(values)} seeds)"
 
-    for name in ("none", *MODES):
+    for name in (*ALONE, *MODES):
         cells = [told(stairs, name, "return", ".2f"), told(stairs, name, "success", ".0%")]
         cells.append(told(score, name, "return", ".1f"))
-        lines.append(f"| {'task alone' if name == 'none' else f'with ONI, {name}'} | {' | '.join(cells)} |")
+        shown = {"random": "random actions", "none": "the task alone"}.get(name, f"with ONI, {name}")
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -282,7 +291,7 @@ def solve(args: Any) -> None:
     torch.set_num_threads(1)
     cells = Cells(args.out / "nethack.csv", KEY)
     for seed in range(args.seeds):
-        for name in ("none", *MODES):
+        for name in (*ALONE, *MODES):
             done = cells.done(cell(args.task, name, seed, args.budget))
             if (not args.only or name in args.only) and not done:
                 cells.add(run(args.task, name, seed, args.budget))
