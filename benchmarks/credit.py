@@ -73,7 +73,7 @@ PLANNED = 96  # steps in each of LANES levels that a planner labels
 SOLVED = 0.9  # the success that counts as solved
 SHORT, WINDOW = 28, 3  # steps of an episode, and measurements to a mean, in ``cloned``
 LONG = 74  # steps of an episode in ``long``
-OTHERS = (5e-4, 1e-3)  # step sizes of the outcome alone there, beside that of all methods
+OTHERS = {"outcome": (5e-4, 1e-3), "outcome + minimum": (1e-3, 4e-3)}  # step sizes there, beside that of all methods
 KEY = ("study", "method", "seed", "budget")
 
 
@@ -181,9 +181,9 @@ STUDIES["long"] = STUDIES["cloned"]._replace(
     levels=CROSSING,
     methods={
         **STUDIES["cloned"].methods,
-        **{f"outcome, {rate}": STUDIES["cloned"].methods["outcome"] for rate in OTHERS},
+        **{f"{name}, {rate}": STUDIES["cloned"].methods[name] for name, rates in OTHERS.items() for rate in rates},
     },
-    rates={f"outcome, {rate}": rate for rate in OTHERS},
+    rates={f"{name}, {rate}": rate for name, rates in OTHERS.items() for rate in rates},
 )  # fmt: skip
 
 
@@ -537,7 +537,7 @@ def seed_by_seed(rows: Sequence[dict[str, str]], window: int, alone: str = "outc
     own = middle(rows, alone, window)
     goal, told = round(own[-1][1], 2), []
     first = next((at for at, success in own if success >= goal), own[-1][0])
-    for method in ("outcome + minimum", "minimum"):
+    for method in dict.fromkeys(row["method"] for row in rows if "minimum" in row["method"]):
         shares = paired(rows, method, window, alone)
         if shares:
             needed = next((at for at, success in middle(rows, method, window) if success >= goal), float("inf"))
