@@ -21,16 +21,17 @@ def test_springs_pull_the_joints_that_they_are_at() -> None:
     knee, elbow = names.index("right_knee"), names.index("left_elbow")
     for name, k in (("right_knee", knee), ("left_elbow", elbow)):
         at = model.joint(name)
-        env.obs[0, at.qposadr[0] - 2] = -0.5
-        env.obs[0, 22 + at.dofadr[0]] = 2.0
         low, high = at.range
-        target = min(max(-0.9 * (high - low) / 2, low), high)
+        target = min(max(-0.4 * (high - low) / 2, low), high)
+        env.obs[0, at.qposadr[0] - 2] = target + 0.2
+        env.obs[0, 22 + at.dofadr[0]] = 2.0
         action = torch.zeros(2, 17)
-        action[0, k] = -0.9
+        action[0, k] = -0.4
         pulled = env.torques(action)
-        expected = max(min(0.8 * (target + 0.5) - 0.05 * 2.0, 0.4), -0.4)
-        assert float(pulled[0, k]) == pytest.approx(expected, abs=1e-6), name
-        assert float(pulled[1, k]) == pytest.approx(min(0.8 * min(max(0.0, low), high), 0.4), abs=1e-6), name
+        assert float(pulled[0, k]) == pytest.approx(-0.8 * 0.2 - 0.05 * 2.0, abs=1e-6), name
+        assert float(pulled[1, k]) == pytest.approx(0.8 * min(max(0.0, low), high), abs=1e-6), name
+        env.obs[0, at.qposadr[0] - 2] = target - 3.0
+        assert float(env.torques(action)[0, k]) == pytest.approx(0.4), "the task's own torques at most"
         env.obs = torch.zeros_like(env.obs)
     env.close()
 
@@ -54,14 +55,18 @@ def test_bent_knees_are_held() -> None:
 
 def test_what_is_judged_is_the_true_score_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision_poses, "EPISODES", 2)
-    monkeypatch.setattr(vision_poses, "LENGTH", 7)
-    monkeypatch.setattr(vision_poses, "acting", lambda model, deterministic: lambda obs: torch.zeros(2, 17))
+    monkeypatch.setattr(vision_poses, "LENGTH", 30)
+    bent = torch.zeros(2, 17)
+    bent[1, [6, 10]] = -1.0  # both knees of the second body; the first one stands, for a while
+    monkeypatch.setattr(vision_poses, "acting", lambda model, deterministic: lambda obs: bent)
     model: Any = None
-    told = vision_poses.judged(model, "raising its arms", 3)
-    env = vision_poses.batch("raising its arms", 2, pictures=False)
+    told = vision_poses.judged(model, "kneeling", 3)
+    env = vision_poses.batch("kneeling", 2, pictures=False)
+    assert [env.unwrapped.model.actuator(k).name for k in (6, 10)] == ["right_knee", "left_knee"]  # type: ignore[attr-defined]
     env.reset(seed=10_003)
-    rewards = torch.stack([env.step(torch.zeros(2, 17))[1] for _ in range(7)])
+    rewards = torch.stack([env.step(bent)[1] for _ in range(30)])
     env.close()
+    assert 0 < float(rewards.mean()) < float(rewards.max(1).values.mean()), "bodies differ, and so do steps"
     assert told["score"] == pytest.approx(float(rewards.mean()), abs=1e-6)
     assert told["last"] == pytest.approx(float(rewards[-1].mean()), abs=1e-6)
 
