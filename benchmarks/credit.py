@@ -43,172 +43,44 @@ of the learned step reward. ``loop``: the discounted return of turning left in o
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from cairn.agents import PPO
 from cairn.agents.evaluation import evaluate_batch, fresh_seed, own_randomness
 from cairn.agents.training import acting
-from cairn.benchmarks.credit_steps import ACTIONS, WALKING, Chart, Lessons, StepReward, labelled, learn
-from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
-from cairn.envs.batch import BatchEnv, BatchWrapper
+from cairn.benchmarks.credit_steps import Chart, Lessons, StepReward, labelled, learn
+from cairn.benchmarks.credit_studies import (
+    DOORKEY,
+    LANES,
+    LESSONS,
+    LEVELS,
+    LIMIT,
+    PLANNED,
+    STUDIES,
+    Levels,
+    Study,
+    made,
+    worlds,
+)
+from cairn.benchmarks.credit_tables import best_alone, picture, seed_by_seed, table, verdict
+from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.spaces import Tree, tree_map
-from cairn.shaping import Clipped, Delta, Gated, MinForm, NovelD, RolloutSeat, Task, as_reward
+from cairn.shaping import NovelD, RolloutSeat, Task, as_reward
 from cairn.shaping.networks import Encoder, Whitening, mlp
 from cairn.shaping.seats_env import ShapedBatch
 from cairn.shaping.stretch import Stretch
 from cairn.shaping.term import World
 
-LIMIT, LANES, LEVELS, LESSONS, ROLLOUT, EVERY = 128, 64, 100, 48_000, 128, 8_192
-PLANNED = 96  # steps in each of LANES levels that a planner labels
-SOLVED = 0.9  # the success that counts as solved
-SHORT, WINDOW = 28, 3  # steps of an episode, and measurements to a mean, in ``cloned``
-LONG = 74  # steps of an episode in ``long``
-OTHERS = {"outcome": (5e-4, 1e-3), "outcome + minimum": (1e-3, 4e-3)}  # step sizes there, beside that of all methods
 KEY = ("study", "method", "seed", "budget")
-
-
-class Levels(NamedTuple):
-    """Where a study takes place."""
-
-    task: str
-    kwargs: tuple[tuple[str, Any], ...]
-    """What differs from the id's own settings."""
-    actions: tuple[int, ...]
-    """What a planner needs there."""
-    limit: int
-    """Steps of an episode, unless the study has fewer, and of those that the planner labels."""
-    charted: bool
-    """Whether distances are known from every state, or there is a search from each that is met."""
-
-    @property
-    def name(self) -> str:
-        """The id, and what differs."""
-        return " ".join([self.task, *(f"{key}={value}" for key, value in self.kwargs)])
-
-
-DOORKEY = Levels("cairn/MiniGrid-DoorKey-8x8-v0", (), ACTIONS, LIMIT, False)
-CROSSING = Levels("cairn/MiniGrid-SimpleCrossingS11N5-v0", (("size", 19), ("num_crossings", 7)), WALKING, 200, True)
-
-
-class Study(NamedTuple):
-    """The setting that a group of methods shares."""
-
-    budget: int
-    """Steps of tuning."""
-    gamma: float
-    """The agent's discount."""
-    reward: str
-    """The learned step reward: ``chance`` or ``right``."""
-    base: float
-    """Success of the base policy, at least."""
-    lanes: int
-    """Environments of the tuning."""
-    settings: dict[str, Any]
-    """PPO's, for all methods."""
-    whole: bool
-    """Whether rewards that are known at the end of an episode are learned from whole episodes alone."""
-    methods: dict[str, Callable[[Any], Any]]
-    """Name -> the reward to train on, of the learned step reward."""
-    limit: int = LIMIT
-    """Steps of an episode."""
-    ends: bool = False
-    """Whether the task is over when the time is up, or the episode is cut: nothing is worth anything beyond an end."""
-    cloned: bool = False
-    """Whether the base policy is cloned from the planner's right steps, or is PPO's with NovelD."""
-    every: int = EVERY
-    """Steps between two measurements."""
-    window: int = 1
-    """Success is the mean of so many measurements, where steps are counted to it and at the end."""
-    levels: Levels = DOORKEY
-    """The world."""
-    rates: Mapping[str, float] = {}
-    """Step sizes of methods that do not have the study's."""
-
-    def at(self, method: str) -> "Study":
-        """With the step size of a method."""
-        rate = self.rates.get(method)
-        return self if rate is None else self._replace(settings={**self.settings, "learning_rate": rate})
-
-
-STUDIES = {
-    "gates": Study(
-        131_072, 0.99, "chance", 0.2, LANES, {"n_steps": ROLLOUT}, False,
-        {
-            "outcome": lambda r: Task(),
-            "steps alone": lambda r: r,
-            "outcome + steps": lambda r: Task() + r,
-            # The task pays 1 - 0.9 t / 640 on success: any, within 71 steps, within 35, within 21.
-            "gated, 0.5": lambda r: Task() + Gated(r, 0.5),
-            "gated, 0.9": lambda r: Task() + Gated(r, 0.9),
-            "gated, 0.95": lambda r: Task() + Gated(r, 0.95),
-            "gated, 0.97": lambda r: Task() + Gated(r, 0.97),
-            "clipped": lambda r: Task() + 0.02 * Clipped(r, 0.9),
-            "delta": lambda r: Task() + 0.5 * Delta(r),
-            "clipped, delta": lambda r: Task() + 0.5 * Delta(Clipped(r, 0.9)),
-        },
-    ),
-    "planned": Study(
-        65_536, 1.0, "right", 0.04, 32, {"n_steps": 2 * LIMIT}, True,
-        {
-            "outcome": lambda r: Task(),
-            "steps alone": lambda r: r,
-            "outcome + steps": lambda r: Task() + r,
-            "outcome + minimum": lambda r: Task() + MinForm(r, 0.3, of="future"),
-            "minimum": lambda r: MinForm(r, 0.3, of="future"),
-        },
-    ),
-}  # fmt: skip
-STUDIES["cloned"] = STUDIES["planned"]._replace(
-    budget=131_072, base=0.2, settings={"n_steps": 4 * SHORT}, limit=SHORT, ends=True, cloned=True, every=3_584,
-    window=WINDOW,
-)  # fmt: skip
-STUDIES["cloned_fast"] = STUDIES["cloned"]._replace(
-    settings={"n_steps": 4 * SHORT, "learning_rate": 2e-3},
-    methods={name: STUDIES["cloned"].methods[name] for name in ("outcome", "outcome + minimum")},
-)  # fmt: skip
-STUDIES["long"] = STUDIES["cloned"]._replace(
-    budget=397_824, base=0.05, settings={"n_steps": 4 * LONG, "learning_rate": 2e-3}, limit=LONG, every=128 * LONG,
-    levels=CROSSING,
-    methods={
-        **STUDIES["cloned"].methods,
-        **{f"{name}, {rate}": STUDIES["cloned"].methods[name] for name, rates in OTHERS.items() for rate in rates},
-    },
-    rates={f"{name}, {rate}": rate for name, rates in OTHERS.items() for rate in rates},
-)  # fmt: skip
-
-
-class TimeIsUp(BatchWrapper):
-    """Episodes end with the task not done where they would be cut."""
-
-    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Step, and end."""
-        obs, reward, terminated, truncated, info = self.env.step(actions)
-        return obs, reward, terminated | truncated, torch.zeros_like(truncated), info
-
-
-def made(levels: Levels, lanes: int, limit: int | None = None, **more: Any) -> BatchEnv:
-    """Environments of the levels."""
-    kwargs = {**dict(levels.kwargs), **more}
-    envs = gym.make_vec(levels.task, num_envs=lanes, max_episode_steps=limit or levels.limit, **kwargs)
-    assert isinstance(envs, BatchEnv)
-    return envs
-
-
-def worlds(lanes: int, study: Study | None = None) -> BatchEnv:
-    """The task, with less time than it usually has."""
-    envs = made(DOORKEY, lanes, LIMIT) if study is None else made(study.levels, lanes, study.limit)
-    return TimeIsUp(envs) if study is not None and study.ends else envs
-
 
 # ---- the learned step rewards --------------------------------------------------------------------------
 
@@ -405,155 +277,6 @@ def run(names: Sequence[str], seed: int, budget: int | None, cells: Cells) -> No
 def cell(study: str, method: str, seed: int, budget: int) -> dict[str, object]:
     """The columns that name a cell."""
     return {"study": study, "method": method, "seed": seed, "budget": budget}
-
-
-# ---- report --------------------------------------------------------------------------------------------
-
-
-def successes(row: dict[str, str], window: int = 1) -> list[float]:
-    """A run's success after each measurement, as the mean of the last ``window`` ones."""
-    found = [float(success) for success in row["success"].split()]
-    parts = [found[max(i + 1 - window, 0) : i + 1] for i in range(len(found))]
-    return [sum(part) / len(part) for part in parts]
-
-
-def steps_to(row: dict[str, str], goal: float, window: int = 1) -> float:
-    """Steps at which a run's success first was as high; infinite where it never was."""
-    points = zip(row["steps"].split(), successes(row, window))
-    return next((float(at) for at, success in points if success >= goal), float("inf"))
-
-
-def goal_of(rows: Sequence[dict[str, str]], window: int = 1) -> float:
-    """90 %, or what the outcome alone comes to by the end, where that is less."""
-    ends = [successes(row, window)[-1] for row in rows if row["method"] == "outcome"]
-    return round(min(SOLVED, iqm(ends)), 2) if ends else SOLVED
-
-
-def table(study: str, rows: Sequence[dict[str, str]]) -> str:
-    """A study's table in Markdown: IQM over seeds and 95 % intervals."""
-    window = STUDIES[study].window
-    goal = goal_of(rows, window)
-    titles = ["method", "seeds", "success at the end", f"steps to {goal:.0%}", "of outcome's"]
-    lines = [
-        f"| {' | '.join([*titles, 'proxy, first', 'proxy, last', 'loop'])} |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    outcome = [steps_to(row, goal, window) for row in rows if row["method"] == "outcome"]
-    for method in STUDIES[study].methods:
-        mine = [row for row in rows if row["method"] == method]
-        if not mine:
-            continue
-        last = [successes(row, window)[-1] for row in mine]
-        needed = [steps_to(row, goal, window) for row in mine]
-        low, high = interval(last)
-        share = share_of(iqm(needed), iqm(outcome)) if outcome else None
-        first, final = (iqm([float(row["proxy"].split()[i]) for row in mine]) for i in (0, -1))
-        lines.append(
-            f"| {method} | {len(mine)} | {iqm(last):.2f} ({low:.2f} to {high:.2f}) | {spelled(iqm(needed))} "
-            f"| {'-' if share is None else f'{share:.0%}'} | {first:.1f} | {final:.1f} "
-            f"| {iqm([float(row['loop']) for row in mine]):.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def share_of(steps: float, others: float) -> float | None:
-    """The quotient, where both are known and there was anything to learn."""
-    return steps / others if 0 < others and max(steps, others) < float("inf") else None
-
-
-def percent(share: float) -> str:
-    """A share, or that there is none."""
-    return f"{share:.0%}" if share < float("inf") else "never"
-
-
-def spelled(steps: float) -> str:
-    """A number of steps, or that it was not reached."""
-    return f"{steps:,.0f}" if steps < float("inf") else "not reached"
-
-
-def picture(found: dict[str, list[dict[str, str]]], path: Path) -> None:
-    """Success and proxy over steps, a column for each study: IQM and interval."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6 * len(found), 7), layout="constrained")
-    grid = figure.subplots(2, len(found), squeeze=False)
-    for column, (study, rows) in enumerate(found.items()):
-        for i, method in enumerate(STUDIES[study].methods):
-            mine = [row for row in rows if row["method"] == method]
-            for axis, what in zip(grid[:, column], ("success", "proxy")):
-                curves = [[float(v) for v in row[what].split()] for row in mine]
-                if not curves:
-                    continue
-                at = [int(v) / 1e3 for v in mine[0]["steps"].split()]
-                points = list(zip(*curves))
-                axis.plot(at, [iqm(p) for p in points], color=f"C{i}", label=f"{method} ({len(mine)})")
-                bounds = [interval(p, resamples=300) for p in points]
-                axis.fill_between(at, [b[0] for b in bounds], [b[1] for b in bounds], color=f"C{i}", alpha=0.15)
-        grid[0, column].set(title=study, ylabel="success on fresh levels", ylim=(0, 1.02))
-        grid[1, column].set(xlabel="thousand steps of tuning", ylabel=f"sum of {STUDIES[study].reward} in an episode")
-        grid[0, column].legend(fontsize="small")
-    figure.savefig(path, dpi=100)
-
-
-def verdict(rows: Sequence[dict[str, str]]) -> str:
-    """What ``cloned`` and ``cloned_fast`` together say of the minimum's speed: steps to the outcome's own end."""
-    window = STUDIES["cloned"].window
-    goal = goal_of([row for row in rows if row["study"] == "cloned"], window)
-
-    def steps(study: str, method: str) -> float:
-        mine = [row for row in rows if (row["study"], row["method"]) == (study, method)]
-        return iqm([steps_to(row, goal, window) for row in mine]) if mine else float("inf")
-
-    alone = steps("cloned", "outcome")
-    parts = [f"To the {goal:.0%} that the outcome alone comes to, IQM of steps: the outcome alone {spelled(alone)}"]
-    for study, what in (("cloned", "outcome + minimum"), ("cloned_fast", "outcome + minimum, twice the step size")):
-        needed = steps(study, "outcome + minimum")
-        share = share_of(needed, alone)
-        parts.append(f"{what} {spelled(needed)}{'' if share is None else f' ({share:.0%})'}")
-    return "; ".join(parts) + ". The paper has 30 % on mathematics."
-
-
-def paired(rows: Sequence[dict[str, str]], method: str, window: int = 1, alone: str = "outcome") -> list[float]:
-    """Steps to the success that the outcome alone ends with, over its own steps to it, by seed; not where it fell."""
-    mine = {row["seed"]: row for row in rows if row["method"] == method}
-    shares = []
-    for row in rows:
-        if row["method"] == alone and row["seed"] in mine:
-            goal = successes(row, window)[-1]
-            own = steps_to(row, goal, window)
-            shares += [steps_to(mine[row["seed"]], goal, window) / own] if own else []
-    return shares
-
-
-def middle(rows: Sequence[dict[str, str]], method: str, window: int = 1) -> list[tuple[float, float]]:
-    """Steps, and the IQM of success over seeds after them."""
-    mine = [row for row in rows if row["method"] == method]
-    points = zip(*(successes(row, window) for row in mine))
-    return [(float(at), iqm(point)) for at, point in zip(mine[0]["steps"].split(), points)] if mine else []
-
-
-def seed_by_seed(rows: Sequence[dict[str, str]], window: int, alone: str = "outcome") -> str:
-    """What ``long`` says of the minimum's speed beside the outcome alone: by the curves of IQM, and by seed."""
-    own = middle(rows, alone, window)
-    goal, told = round(own[-1][1], 2), []
-    first = next((at for at, success in own if success >= goal), own[-1][0])
-    for method in dict.fromkeys(row["method"] for row in rows if "minimum" in row["method"]):
-        shares = paired(rows, method, window, alone)
-        if shares:
-            needed = next((at for at, success in middle(rows, method, window) if success >= goal), float("inf"))
-            each = f"IQM {percent(iqm(shares))}; {', '.join(map(percent, sorted(shares)))}"
-            told.append(f"{method} {spelled(needed)} ({percent(needed / max(first, 1.0))}; by seed {each})")
-    return (
-        f"To the {goal:.0%} that `{alone}` comes to, steps by which the IQM over seeds is there: {alone} {first:,.0f}; "
-        f"{'; '.join(told)}. By seed: to what it ends with on that seed."
-    )
-
-
-def best_alone(rows: Sequence[dict[str, str]], window: int) -> str:
-    """The step size with which the outcome alone comes furthest, of those that as many seeds have as the first."""
-    alone = [row["method"] for row in rows if row["method"].startswith("outcome") and "+" not in row["method"]]
-    whole = [name for name in dict.fromkeys(alone) if alone.count(name) == alone.count("outcome")]
-    return max(whole, key=lambda name: middle(rows, name, window)[-1][1])
 
 
 def render(out: Path) -> None:

@@ -115,6 +115,8 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
     assert {p.stem for p in folder.glob("*.py")} - {
         "__init__",
         "credit_steps",
+        "credit_studies",
+        "credit_tables",
         "dials",
         "multi_imitate",
         "nethack",

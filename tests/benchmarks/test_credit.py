@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cairn.agents import PPO
-from cairn.benchmarks import credit, credit_steps
+from cairn.benchmarks import credit, credit_steps, credit_studies, credit_tables
 from cairn.benchmarks.tables import Cells
 from cairn.envs.grid.engine import GridBatch
 from cairn.shaping import Delta, Gated, Task, as_reward
@@ -43,14 +43,14 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
 
 def test_where_the_outcome_alone_does_not_come_to_90_percent_its_end_is_the_goal() -> None:
     rows = [{"method": "outcome", "steps": "0 50 100", "success": f"0 0.5 {end}"} for end in (0.6, 0.7, 0.8)]
-    assert credit.goal_of(rows) == 0.7
-    assert [credit.steps_to(row, 0.7) for row in rows] == [float("inf"), 100, 100]
-    assert "steps to 70%" in credit.table("gates", [{**row, "proxy": "1 2 3", "loop": "0"} for row in rows])
+    assert credit_tables.goal_of(rows) == 0.7
+    assert [credit_tables.steps_to(row, 0.7) for row in rows] == [float("inf"), 100, 100]
+    assert "steps to 70%" in credit_tables.table("gates", [{**row, "proxy": "1 2 3", "loop": "0"} for row in rows])
 
 
 def test_a_planner_labels_what_it_does_as_right_and_turning_back_as_wrong() -> None:
     """One that always has its way takes steps of a shortest plan and no others."""
-    envs = credit.worlds(4)
+    envs = credit_studies.worlds(4)
     assert isinstance(envs, GridBatch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(credit_steps, "KEPT", (1.0, 0.0))
@@ -63,8 +63,8 @@ def test_a_planner_labels_what_it_does_as_right_and_turning_back_as_wrong() -> N
 
 def test_a_chart_knows_the_length_of_every_plan() -> None:
     """As a search from each state says, over ends, and where an action led that the planner does not use (drop)."""
-    levels = credit.DOORKEY._replace(task="cairn/MiniGrid-DoorKey-5x5-v0", limit=30)
-    envs = credit.made(levels, 8, facts=("hash",))
+    levels = credit_studies.DOORKEY._replace(task="cairn/MiniGrid-DoorKey-5x5-v0", limit=30)
+    envs = credit_studies.made(levels, 8, facts=("hash",))
     assert isinstance(envs, GridBatch)
     envs.reset(seed=0)
     chart, ends = credit_steps.Chart(envs, levels.actions), 0
@@ -88,8 +88,8 @@ def test_a_chart_knows_the_length_of_every_plan() -> None:
 
 def test_a_clone_does_what_the_planner_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one labelled state; success is what stops it, and here that is the third measurement."""
-    told, small = [], credit.STUDIES["cloned"]._replace(lanes=2)
-    envs = credit.worlds(2)
+    told, small = [], credit_studies.STUDIES["cloned"]._replace(lanes=2)
+    envs = credit_studies.worlds(2)
     obs, _ = envs.reset(seed=0)
     lessons = credit_steps.Lessons(obs, torch.tensor([3, 5]), torch.tensor([1.0, 0.0]))
     monkeypatch.setattr(credit, "lessons", lambda *_: lessons)
@@ -106,8 +106,8 @@ def test_a_clone_does_what_the_planner_does(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_where_time_up_is_the_end_no_episode_is_cut() -> None:
-    study = credit.STUDIES["cloned"]._replace(limit=5)
-    envs = credit.worlds(2, study)
+    study = credit_studies.STUDIES["cloned"]._replace(limit=5)
+    envs = credit_studies.worlds(2, study)
     envs.reset(seed=0)
     ends = [envs.step(torch.zeros(2, dtype=torch.int64))[2:5] for _ in range(5)]
     assert [bool(terminated.all()) for terminated, _, _ in ends] == [False] * 4 + [True]
@@ -116,9 +116,9 @@ def test_where_time_up_is_the_end_no_episode_is_cut() -> None:
 
 def test_success_over_a_window() -> None:
     row = {"method": "outcome", "steps": "0 1 2 3", "success": "0 0.6 0.3 0.9"}
-    assert credit.successes(row, 3) == pytest.approx([0, 0.3, 0.3, 0.6])
-    assert [credit.steps_to(row, 0.5, window) for window in (1, 2, 3)] == [1, 3, 3]
-    assert credit.goal_of([row], 3) == 0.6
+    assert credit_tables.successes(row, 3) == pytest.approx([0, 0.3, 0.3, 0.6])
+    assert [credit_tables.steps_to(row, 0.5, window) for window in (1, 2, 3)] == [1, 3, 3]
+    assert credit_tables.goal_of([row], 3) == 0.6
 
 
 def test_the_minimum_is_timed_to_the_outcomes_own_end() -> None:
@@ -130,7 +130,7 @@ def test_the_minimum_is_timed_to_the_outcomes_own_end() -> None:
         {"study": study, "method": method, "steps": "0 100 200 300 400", "success": success}
         for (study, method), success in runs.items() for _ in range(3)
     ]  # fmt: skip
-    text = credit.verdict(rows)
+    text = credit_tables.verdict(rows)
     assert "To the 60%" in text and "the outcome alone 300; " in text  # the first mean of three that is 0.6
     assert "; outcome + minimum 400 (133%); outcome + minimum, twice the step size 200 (67%)." in text
 
@@ -147,42 +147,42 @@ def test_seed_by_seed_the_goal_is_what_the_outcome_came_to_with_that_seed() -> N
         {"method": method, "seed": str(seed), "steps": "0 100 200 300 400", "success": success}
         for (method, seed), success in runs.items()
     ]
-    assert credit.paired(rows, "minimum") == [0.25, 2.0, float("inf")]
-    text = credit.seed_by_seed(rows[:6], 1)
+    assert credit_tables.paired(rows, "minimum") == [0.25, 2.0, float("inf")]
+    text = credit_tables.seed_by_seed(rows[:6], 1)
     assert text.startswith("To the 57%") and ": outcome 400; " in text, "IQMs 0.1, 0.17, 0.43, 0.53, 0.57"
     assert "; minimum not reached (never; by seed IQM never; 25%, 200%, never)." in text
-    assert credit.middle(rows[:6], "minimum")[1] == (100.0, pytest.approx(0.7 / 3))
-    text = credit.seed_by_seed(rows[:4], 1)
+    assert credit_tables.middle(rows[:6], "minimum")[1] == (100.0, pytest.approx(0.7 / 3))
+    text = credit_tables.seed_by_seed(rows[:4], 1)
     assert text.startswith("To the 60%") and ": outcome 300; minimum not reached" in text
     more = [{**row, "method": "outcome, 0.1"} for row in rows[2:3]]
-    assert credit.best_alone([*rows[:4], *more], 1) == "outcome", "one seed is not enough to be the best"
-    assert credit.best_alone([*rows[:4], *more, *more], 1) == "outcome, 0.1"
-    assert "outcome, 0.1 200; " in credit.seed_by_seed([*rows[:4], *more], 1, "outcome, 0.1")
+    assert credit_tables.best_alone([*rows[:4], *more], 1) == "outcome", "one seed is not enough to be the best"
+    assert credit_tables.best_alone([*rows[:4], *more, *more], 1) == "outcome, 0.1"
+    assert "outcome, 0.1 200; " in credit_tables.seed_by_seed([*rows[:4], *more], 1, "outcome, 0.1")
 
 
 def test_a_study_has_its_own_levels_and_step_sizes() -> None:
-    study = credit.STUDIES["long"]
+    study = credit_studies.STUDIES["long"]
     assert study.at("outcome").settings["learning_rate"] == 2e-3
     assert study.at("outcome, 0.0005").settings == {"n_steps": 4 * study.limit, "learning_rate": 5e-4}
-    envs = credit.worlds(2, study)
+    envs = credit_studies.worlds(2, study)
     envs.reset(seed=0)
-    assert isinstance(envs, credit.TimeIsUp) and isinstance(envs.env, GridBatch)
+    assert isinstance(envs, credit_studies.TimeIsUp) and isinstance(envs.env, GridBatch)
     assert envs.env.max_steps == study.limit and envs.env.get_state([0])["lanes"]["cells"].shape == (1, 19 * 19)
 
 
-@pytest.mark.parametrize("name", list(credit.STUDIES))
+@pytest.mark.parametrize("name", list(credit_studies.STUDIES))
 def test_a_small_run_that_goes_on_where_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = credit.STUDIES[name]
+    study = credit_studies.STUDIES[name]
     methods = dict(list(study.methods.items())[-2:])
     small = study._replace(methods=methods, lanes=4, settings={"n_steps": 16}, limit=40, every=64, base=0.0)
-    monkeypatch.setitem(credit.STUDIES, name, small)
+    monkeypatch.setitem(credit_studies.STUDIES, name, small)
     for what, value in (("LIMIT", 40), ("LANES", 4), ("LEVELS", 4), ("LESSONS", 200), ("PLANNED", 3)):
         monkeypatch.setattr(credit, what, value)
     made = []
 
     def base(seed: int, _: object) -> PPO:
         made.append(seed)
-        return clone(seed, small) if study.cloned else PPO("MlpPolicy", credit.worlds(4), seed=seed)
+        return clone(seed, small) if study.cloned else PPO("MlpPolicy", credit_studies.worlds(4), seed=seed)
 
     clone = credit.cloned_policy
     monkeypatch.setattr(credit, "cloned_policy" if study.cloned else "base_policy", base)
