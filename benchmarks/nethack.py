@@ -4,8 +4,8 @@ The tasks are those of the NetHack Learning Environment (Küttler et al., 2020; 
 1.2: put it into an environment of its own, or a folder with a link to `nle` alone on PYTHONPATH). ONI (Zheng et al.,
 2024) labels messages too. PPO sees a crop of 15 x 15 characters around the hero, one of nine kinds each, and seven
 numbers of the status line in steps; it has no memory, and the budget is small: the tables compare rewards and say
-nothing of how well NetHack can be played. ONI's reward is weighed against the task's as its authors did, and PPO's
-setting was chosen by the task's reward alone.
+nothing of how well NetHack can be played. ONI's reward is weighed against the task's as its authors did. PPO's
+setting is the third that was tried, taken for what the task's reward alone did with it on Score.
 
 The labeller is a stand-in with a stated rule (``worth``): 3 for going down or seeing a staircase down, 2 for a kill, 1
 for gold or an item picked up, or food eaten, 0 for anything else; helpful is what is worth something, and of two the
