@@ -25,19 +25,19 @@ import torch
 
 from cairn.agents.design import SideBySide
 from cairn.benchmarks import scripted
-from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
+from cairn.benchmarks.design_rounds import rounds_of, rounds_table
+from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import Task
 from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, record
 from cairn.shaping.language.search.roles import analysis_prompt, reviewed
 from cairn.shaping.language.search.trajectories import compact, read_analysis
-from cairn.shaping.language.search.workshop import best_of
 
 ENV, TASK = "cairn/CrafterDiamond-v0", "collect the diamond and keep out of the lava"
 LANES, WORLDS, KEPT = 64, 64, 64
 PPO = {"n_steps": 32, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01, "gamma": 0.95}
 # A diamond that has been collected is in view no more: that is not far away.
 NEAR = scripted.Part("near", -1.0, "where(next_success, 0, next_to_diamond)", change=True)
-MEASURES = ("lava", "deaths", "success")
+MEASURES = {"lava": "lava deaths", "deaths": "deaths", "success": "success"}
 PARTS = ("lava", "causes", "faults")
 
 
@@ -78,36 +78,12 @@ def lava(cells: Cells, args: argparse.Namespace) -> None:
         print(f"  seed {seed}, task alone: {lived(alone)}", flush=True)
         designer = scripted.Designer(seed, mistakes=False, first=(NEAR,))
         found = auto_mc(shop, designer, None, scripted.Analyser(scripted.DEATHS), args.rounds, seed=seed)
-        ends: dict[int, tuple[str, Trial | None, Trial | None]] = {0: ("trained", alone, alone)}
-        for r in range(1, args.rounds + 1):
-            until = [c for c in found.candidates if int(c.name[1 : c.name.index("a")]) <= r]
-            last = [c for c in until if c.name.startswith(f"r{r}a")][-1:]
-            best = best_of(until)
-            outcome, trial = (last[0].outcome, last[0].trial) if last else ("none", None)
-            ends[r] = outcome, trial, best.trial if best is not None else None
-        for r, (outcome, trial, kept) in ends.items():
+        for r, (outcome, trial, kept) in rounds_of(found, alone, args.rounds).items():
             if not cells.done({"seed": seed, "round": r}):
                 its = {f"best_{name}": value for name, value in lived(kept).items()}
                 steps = trial.steps if trial is not None else 0
                 cells.add({"seed": seed, "round": r, "outcome": outcome, "steps": steps, **lived(trial), **its})
-    print(lava_table(cells.rows(), args.rounds))
-
-
-def lava_table(rows: Sequence[dict[str, str]], rounds: int) -> str:
-    """Each round's agents and the best until then, IQM over seeds with the interval."""
-    lines = [
-        "| round | trained | lava deaths | deaths | success | best so far: lava deaths | deaths | success |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for r in range(rounds + 1):
-        mine, shown = [row for row in rows if row["round"] == str(r)], []
-        for name in (*MEASURES, *(f"best_{name}" for name in MEASURES)):
-            values = [float(row[name]) for row in mine if row[name]]
-            low, high = interval(values) if values else (0.0, 0.0)
-            shown.append(f"{iqm(values):.2f} ({low:.2f} to {high:.2f})" if values else "")
-        trained = sum(row["outcome"] == "trained" for row in mine)
-        lines.append(f"| {r or 'task alone'} | {trained} of {len(mine)} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+    print(rounds_table(cells.rows(), args.rounds, MEASURES))
 
 
 LABELS = ("", "lava", "zombie", "arrow", "neglect", "neglect", "neglect")

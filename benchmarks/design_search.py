@@ -30,19 +30,20 @@ import torch
 from cairn.agents.design import SideBySide
 from cairn.agents.designing import Asked
 from cairn.benchmarks import scripted
+from cairn.benchmarks.design_rounds import rounds_of, rounds_table
 from cairn.benchmarks.solve import SETTINGS
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.shaping import Task
 from cairn.shaping.language.search import Recorded, Trial, Workshop, auto_mc, eureka, record, text2reward
 from cairn.shaping.language.search.roles import analysis_prompt, reviewed
 from cairn.shaping.language.search.trajectories import compact, read_analysis
-from cairn.shaping.language.search.workshop import best_of
 
 DOOR, LAVA = "cairn/MiniGrid-DoorKey-5x5-v0", "cairn/MiniGrid-LavaCrossingS9N1-v0"
 TASK = "fetch the key, open the door with it, and go to the green goal"
 PPO = {"n_steps": 64, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01}
 FAST = {name: value for name, value in SETTINGS.items() if name != "num_envs"}
 PARTS = ("eureka", "feedback", "faults", "causes", "lava", "models")
+MEASURES = {"deaths": "deaths", "success": "success"}
 FACTS = {DOOR: {"facts": ("doors",)}}
 MODELS = (
     ("L1", "above the hand reward on 83 % of 12 tasks"),
@@ -234,36 +235,11 @@ def lava(cells: Cells, args: argparse.Namespace) -> None:
         found = auto_mc(shop, scripted.Designer(seed, mistakes=False), None, scripted.Analyser(), args.rounds,
                         seed=seed)  # fmt: skip
         alone = shop.trials.train([Task()], seed)[0]
-        ends: dict[int, tuple[str, Trial | None, Trial | None]] = {0: ("trained", alone, alone)}
-        for r in range(args.rounds):
-            until = [c for c in found.candidates if int(c.name[1 : c.name.index("a")]) <= r + 1]
-            last = [c for c in until if c.name.startswith(f"r{r + 1}a")][-1:]
-            best = best_of(until)
-            outcome, trial = (last[0].outcome, last[0].trial) if last else ("none", None)
-            ends[r + 1] = outcome, trial, best.trial if best is not None else None
-        for r, (outcome, trial, kept) in ends.items():
+        for r, (outcome, trial, kept) in rounds_of(found, alone, args.rounds).items():
             if not cells.done({"seed": seed, "round": r}):
                 its = {f"best_{name}": value for name, value in lived(kept).items() if name != "steps"}
                 cells.add({"seed": seed, "round": r, "outcome": outcome, **lived(trial), **its})
-    print(lava_table(cells.rows(), args.rounds))
-
-
-def lava_table(rows: Sequence[dict[str, str]], rounds: int) -> str:
-    """Each round's agents and the best until then, IQM over seeds with the interval."""
-    lines = [
-        "| round | trained | deaths | success | best so far: deaths | success |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for r in range(rounds + 1):
-        mine = [row for row in rows if row["round"] == str(r)]
-        shown = []
-        for name in ("deaths", "success", "best_deaths", "best_success"):
-            values = [float(row[name]) for row in mine if row[name]]
-            low, high = interval(values) if values else (0.0, 0.0)
-            shown.append(f"{iqm(values):.2f} ({low:.2f} to {high:.2f})" if values else "")
-        trained = sum(row["outcome"] == "trained" for row in mine)
-        lines.append(f"| {r or 'task alone'} | {trained} of {len(mine)} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+    print(rounds_table(cells.rows(), args.rounds, MEASURES))
 
 
 def lived(trial: Trial | None) -> dict[str, object]:

@@ -117,6 +117,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "credit_steps",
         "credit_studies",
         "credit_tables",
+        "design_rounds",
         "dials",
         "multi_imitate",
         "nethack",
@@ -130,10 +131,12 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
     assert main(["bench"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in BENCHMARKS)
+    called = sys.argv[0]
     for name in BENCHMARKS:
         with pytest.raises(SystemExit) as exit_:
             main(["bench", name, "--help"])
         assert exit_.value.code == 0 and f"usage: cairn bench {name} " in capsys.readouterr().out
+    assert sys.argv[0] == called
 
 
 def test_envs_lists_and_searches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cairn.benchmarks import design_crafter, scripted
+from cairn.benchmarks.design_rounds import rounds_table
 from cairn.benchmarks.tables import Cells
 from cairn.shaping.language.search import Recorded, Trial
 from cairn.shaping.language.search.prompts import opening
@@ -60,7 +61,9 @@ def test_shares_of_deaths_in_lava_of_all_deaths_and_of_successes() -> None:
     assert design_crafter.lived(None) == dict.fromkeys(("lava", "deaths", "success"), "")
     row = {"seed": "0", "outcome": "trained", **design_crafter.lived(trial)}
     rows = [{**row, "round": str(r), **{f"best_{k}": row[k] for k in ("lava", "deaths", "success")}} for r in (0, 1)]
-    lines = design_crafter.lava_table([*rows, {**rows[1], "outcome": "repeat", "lava": ""}], 1).splitlines()[2:]
+    lines = rounds_table(
+        [*rows, {**rows[1], "outcome": "repeat", "lava": ""}], 1, design_crafter.MEASURES
+    ).splitlines()[2:]
     assert lines[0].startswith("| task alone | 1 of 1 | 0.25 ") and lines[1].startswith("| 1 | 1 of 2 | 0.25 ")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cairn.agents import PPO
 from cairn.envs.native import Spread, sharing
 from cairn.envs.spaces import Pixels, Symbols, Tokens, tree_leaves
-from cairn.shaping import E3B, PseudoCounts, RolloutSeat, Stretch, World, fast
+from cairn.shaping import E3B, PseudoCounts, RolloutSeat, Stretch, World
 from cairn.shaping.disagreement import Ensemble, variance
 from cairn.shaping.hashing import hash_rows
 from cairn.shaping.networks import SymbolSum, Whitening, distinct, encoder, mlp
@@ -42,19 +42,6 @@ def batch(rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
         "map": torch.randint(0, 3, (rows, 2, 2, 1), generator=g).to(torch.uint8),
         "mission": torch.randint(0, 9, (rows, 5), generator=g),
     }
-
-
-@pytest.fixture
-def by_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a function with and without compiled loops."""
-
-    def both(f: Any) -> tuple[Any, Any]:
-        compiled = f()
-        with monkeypatch.context() as patch:
-            patch.setattr(fast, "LEAST", 1 << 60)
-            return compiled, f()
-
-    return both
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 127, 128, 129, 1000, 5000])

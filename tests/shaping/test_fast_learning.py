@@ -26,7 +26,6 @@ from cairn.shaping import (
     Stretch,
     Task,
     World,
-    fast,
     fast_neighbours,
 )
 
@@ -74,19 +73,6 @@ def lived(space: str, actions: str, seed: int = 0) -> Stretch:
         obs=obs(), next_obs=obs(), action=action, reward=torch.randn(rows, generator=g), terminated=ends, start=start,
         valid=valid,
     )  # fmt: skip
-
-
-@pytest.fixture
-def by_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs a function with and without compiled loops."""
-
-    def both(f: Any) -> tuple[Any, Any]:
-        compiled = f()
-        with monkeypatch.context() as patch:
-            patch.setattr(fast, "LEAST", 1 << 60)
-            return compiled, f()
-
-    return both
 
 
 def learner(term: Any) -> Any:
