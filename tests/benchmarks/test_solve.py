@@ -223,7 +223,7 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     cells.add({**cell("FourRooms", "none", 0, 4.0), "budget": "1"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "clock": "cpu"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "threads": 9})
-    cells.add(cell("KeyCorridorS3R3", "none", 2, None))
+    cells.add({**cell("KeyCorridorS3R3", "none", 2, None), "steps": 9_000_000})
     solve.write(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "| KeyCorridorS3R3 | > 5.00 M (0/3) | 0.40 M, 9 s (4/5) |" in text
