@@ -1,6 +1,7 @@
 """Write the README's tables from the suite's own: ``python benchmarks/render_readme.py`` (``--check`` only compares).
 
-Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests/test_readme.py holds the README to it.
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, in the README or in the page of all results;
+tests/test_readme.py holds both to it.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from cairn.envs.tuned import TUNED
 from cairn.qd import ALGORITHMS
 from cairn.shaping import TERMS
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGES = (Path(__file__).resolve().parents[1] / "README.md", RESULTS / "README.md")
 
 
 def environments() -> str:
@@ -179,10 +180,10 @@ def is_beside(row: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def render(text: str) -> str:
-    """The README with each table made anew.
+    """A page with each table made anew.
 
     Raises:
-        ValueError: The README names a table that there is none of.
+        ValueError: The page names a table that there is none of.
     """
     makers = {
         "environments": environments,
@@ -202,22 +203,23 @@ def render(text: str) -> str:
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in makers:
-            raise ValueError(f"README has a table {match[1]!r}; there are {', '.join(makers)}")
+            raise ValueError(f"a page has a table {match[1]!r}; there are {', '.join(makers)}")
         return f"<!-- table: {match[1]} -->\n{makers[match[1]]()}\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
 def main() -> None:
-    """Write the README, or complain where it is out of date."""
+    """Write the pages, or complain where one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the README is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where a page is out of date")
     args = parser.parse_args()
-    before = README.read_text()
-    after = render(before)
-    if args.check and before != after:
-        raise SystemExit("README.md is out of date: run python benchmarks/render_readme.py")
-    README.write_text(after)
+    for page in PAGES:
+        before = page.read_text()
+        after = render(before)
+        if args.check and before != after:
+            raise SystemExit(f"{page} is out of date: run python benchmarks/render_readme.py")
+        page.write_text(after)
 
 
 if __name__ == "__main__":

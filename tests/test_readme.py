@@ -1,4 +1,4 @@
-"""The README tells the truth: its tables are the suite's own, and its blocks of code run."""
+"""The README and the page of results tell the truth: tables are the suite's own, links lead somewhere, code runs."""
 
 import importlib.util
 import re
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "results" / "README.md"]
 
 
 def renderer() -> ModuleType:
@@ -21,7 +22,18 @@ def renderer() -> ModuleType:
 
 
 def test_tables_are_what_the_suite_has() -> None:
-    assert renderer().render(README) == README, "run python benchmarks/render_readme.py"
+    render = renderer()
+    assert [page.resolve() for page in render.PAGES] == [page.resolve() for page in PAGES]
+    for page in PAGES:
+        assert "<!-- table:" in page.read_text()
+        assert render.render(page.read_text()) == page.read_text(), "run python benchmarks/render_readme.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=["readme", "results"])
+def test_links_and_pictures_are_there(page: Path) -> None:
+    found = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)|src=\"([^\"]+)\"", page.read_text())
+    places = [one or other for one, other in found if not (one or other).startswith("http")]
+    assert places and [place for place in places if not (page.parent / place).exists()] == []
 
 
 def test_a_stale_table_is_seen() -> None:
