@@ -156,8 +156,7 @@ class Evaluator:
         lanes: The largest group, where ``env`` is a function.
         transitions: Keep every step of every episode, for searches that learn from them.
         compiled: Run whole episodes in compiled code where there is some: networks on a CPU in the redundant arm, the
-            hard maze and curling, where no measures, frames or transitions are asked for: the same rules, other
-            roundings.
+            hard maze and curling, where no measures or transitions are asked for: the same rules, other roundings.
 
     Raises:
         ValueError: The environment has no cap and none is given.
@@ -191,7 +190,7 @@ class Evaluator:
         self.measures, self.frames, self.transitions = measures, frames, transitions
         self.ledger = Ledger()
         self._episodes: Any = None
-        if compiled and measures is None and not (frames or transitions) and self.cap == env.max_steps:
+        if compiled and measures is None and not transitions and self.cap == env.max_steps:
             from .compiled import episodes
 
             self._episodes = episodes(env, policy)
@@ -308,9 +307,11 @@ class Evaluator:
     def _whole(self, genomes: Tensor) -> Evaluated:
         """Evaluate a group in compiled code; its worlds have no chance in them, and the outcome tells the return."""
         world: Any = self.env
-        outcome, length = self._episodes(torch.where(torch.isfinite(genomes).all(-1, keepdim=True), genomes, 0.0))
+        usable = torch.where(torch.isfinite(genomes).all(-1, keepdim=True), genomes, 0.0)
+        outcome, length, state = self._episodes(usable)
         area = world.pay(outcome)[1]
-        return Evaluated(genomes, world.returns(outcome), outcome, area, length, area >= 0)
+        frames = world.pictures(state) if self.frames else None
+        return Evaluated(genomes, world.returns(outcome), outcome, area, length, area >= 0, frames)
 
     def _measures(
         self, seen: list[Tensor], tape: list[Any], length: Tensor, facts: dict[str, Tensor], keep: slice

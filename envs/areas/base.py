@@ -124,6 +124,10 @@ class AreaBatch(KeyedBatch):
             self._canvas.ground(self.areas, self._scenery())
         return self._canvas.draw(self._shapes(state), *self._window(state))
 
+    def pictures(self, state: dict[str, Tensor]) -> Tensor:
+        """What states look like, uint8 ``[N, H, W, 3]``; they need no more than what is drawn."""
+        return self._pictures(state)
+
     def _add_frames(self, info: dict[str, Any], final: dict[str, Tensor] | None, done: Tensor | None) -> None:
         """Draw those lanes alone that are due: with searches that want last pictures only, none for most steps."""
         if not self._frame_every:

@@ -32,6 +32,52 @@ def test_the_arm(hidden, bias):
     assert quick.measures.std(0).min() > 0.02
 
 
+SHARES = {"arm": (0.998, 2e-6), "maze": (0.97, 1e-3), "curling": (0.99, 1e-2)}
+
+
+@pytest.mark.parametrize("world", SHARES)
+def test_thousands_of_networks(world):
+    """Whole episodes of many: nearly all end at the same place, and what chaos there is hangs on a touch."""
+    hidden, steps = ((5, 5, 5), None) if world == "curling" else ((5, 5), None)
+    quick, slow = both(world, steps, count=1500, hidden=hidden, scale=1.0, seed=11)
+    share, within = SHARES[world]
+    same = (quick.length == slow.length) & ((quick.measures - slow.measures).abs().amax(-1) < within)
+    assert same.float().mean() >= share
+    assert torch.equal(quick.area[same], slow.area[same])
+    # Places are as they should be on the whole too: no side, and no end of an episode, is favoured by the others.
+    assert (quick.measures.mean(0) - slow.measures.mean(0)).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("world", SHARES)
+def test_neighbours_do_not_matter(world):
+    """Bit for bit the same, whoever shares the vector and whenever an episode's lane becomes free."""
+    env = make_vec(world, 1, max_episode_steps=70)
+    policy = MLP(env.single_observation_space, env.single_action_space, (5, 5))
+    run = Evaluator(env, policy)._episodes
+    genomes = torch.randn(83, policy.size, generator=torch.Generator().manual_seed(5))
+    outcome, length, state = run(genomes)
+    order = torch.randperm(83, generator=torch.Generator().manual_seed(6))
+    again = run(genomes[order])
+    assert torch.equal(again[0], outcome[order]) and torch.equal(again[1], length[order])
+    for at in (0, 40, 82):
+        alone = run(genomes[at : at + 1])
+        assert torch.equal(alone[0][0], outcome[at]) and alone[1][0] == length[at]
+        assert all(torch.equal(value[0], state[name][at]) for name, value in alone[2].items())
+
+
+@pytest.mark.parametrize("world", SHARES)
+def test_the_last_pictures(world):
+    """What a search by pictures sees: as step by step, but for pixels on an edge that a rounding moves."""
+    env = make_vec(world, 40, max_episode_steps=60, render_mode="rgb_array", pixels=64)
+    policy = MLP(env.single_observation_space, env.single_action_space)
+    genomes = torch.randn(40, policy.size, generator=torch.Generator().manual_seed(2))
+    quick, slow = (Evaluator(env, policy, frames=True, compiled=c)(genomes) for c in (True, False))
+    assert quick.frames.shape == slow.frames.shape == (40, 64, 64, 3) and quick.frames.dtype == torch.uint8
+    other = (quick.frames != slow.frames).any(-1).flatten(1).sum(-1)
+    assert (other <= 2).float().mean() > 0.9
+    assert len({bytes(frame.flatten().tolist()) for frame in quick.frames}) > 10  # they are not all of one state
+
+
 def test_the_arm_is_paid():
     """A cap of one step, and areas that are where hands are after it."""
     env = make_vec("arm", 8, max_episode_steps=1)
@@ -105,6 +151,7 @@ def test_when_there_is_none():
     for evaluator in (
         Evaluator(env, still),
         Evaluator(repertoire, bends),
+        Evaluator(env, MLP(env.single_observation_space, env.single_action_space, activation="relu")),
         Evaluator(env, policy, cap=50),
         Evaluator(env, policy, measures=lambda x: x.obs[-1, :, :2]),
         Evaluator(TimeLimit(env, 50), policy),
