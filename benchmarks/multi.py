@@ -13,7 +13,8 @@ beside the same loop for want of one of their own.
 
 Learn: the agents train for so many environment steps of the whole batch, and the final policy plays 100 fresh episodes
 (deterministic for MADDPG and its kin, which have no dice of their own worth keeping). IPPO and MAPPO count steps over
-agents, and get as many environment steps as the rest. Returns are means over the agents. CPU seconds stand beside them.
+agents, and get as many environment steps as the rest. Returns are means over the agents. CPU seconds stand beside them,
+and what comes of chance and, on simple_spread, of a scripted team that knows who goes where.
 
 Imitate: scripted pairs (Gems: both to the purple gem that is nearest for the farther one, or each to its own; the
 kitchen: one brings onions, one serves, and one choice in ten of either is by chance; the intersection, with the extra
@@ -27,6 +28,7 @@ predict, and zeros in its place when they act.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +39,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
+from torch import Tensor
 
 from cairn.agents.evaluation import evaluate_batch, fresh_seed
 from cairn.agents.table import agent_class
@@ -47,8 +51,11 @@ from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 SPEED = ("SimpleSpread", "Spread", "Bounce", "Compromise", "Chase", "Gems", "Overcooked-CrampedRoom")
 TASKS = {"simple_spread": "SimpleSpread", "spread": "Spread", "bounce": "Bounce", "compromise": "Compromise"}
 TASKS["chase"] = "Chase"
-AGENTS = ("ippo", "mappo", "maddpg", "teamreg", "coachreg")
-ON_POLICY = ("ippo", "mappo")
+NOBODY = ("random", "scripted")  # who learns nothing: what returns are to be read beside
+AGENTS = ("ippo", "mappo", "maddpg", "teamreg", "coachreg", *NOBODY)
+DISCRETE = ("ippo", "mappo", *NOBODY)  # on simple_spread, whose actions can be either
+# Many lanes, rollouts of whole episodes, and a horizon like theirs; chosen on one seed of simple_spread.
+ON_POLICY: dict[str, Any] = {"n_steps": 25, "batch_size": 1920, "n_epochs": 4, "gamma": 0.95}
 
 
 # ---- speed ---------------------------------------------------------------------------------------------
@@ -133,18 +140,41 @@ def speed_table(rows: Sequence[Mapping[str, str]]) -> str:
 # ---- learn ---------------------------------------------------------------------------------------------
 
 
+def scripted_spread(obs: Tensor) -> Tensor:
+    """Simple_spread: each of three agents to its own landmark, by the shortest distances in all; actions ``[N, 3]``.
+
+    Args:
+        obs: What the agents see, ``[N, 3, 18]``: speed, place, where three landmarks are from here, and the rest.
+    """
+    speed, landmarks = obs[..., :2], obs[..., 4:10].reshape(*obs.shape[:-1], 3, 2)
+    orders = torch.tensor(list(itertools.permutations(range(3))), device=obs.device)
+    far = landmarks.norm(dim=-1)  # [N, agent, landmark]
+    order = orders[far[:, torch.arange(3), orders].sum(-1).argmin(-1)]
+    way = landmarks.gather(2, order[..., None, None].expand(-1, -1, 1, 2))[:, :, 0] - 0.3 * speed
+    x, y = way.unbind(-1)
+    across = torch.where(x > 0, 2, 1)
+    along = torch.where(y > 0, 4, 3)
+    push = torch.where(x.abs() > y.abs(), across, along)
+    return torch.where(way.abs().amax(-1) < 0.05, 0, push)
+
+
 def learn_cell(task: str, agent: str, seed: int, steps: int) -> dict[str, object]:
     """One seed of one agent on one task."""
     name = f"cairn/{TASKS[task]}-v0"
-    on_policy = agent in ON_POLICY
-    kwargs: dict[str, Any] = {} if on_policy or task != "simple_spread" else {"continuous": True}
-    lanes = 64 if on_policy else 16
-    envs: Any = gym.make_vec(name, num_envs=lanes, device="cpu", **kwargs)
+    on_policy = agent in ("ippo", "mappo")
+    kwargs: dict[str, Any] = {"continuous": True} if task == "simple_spread" and agent not in DISCRETE else {}
+    envs: Any = gym.make_vec(name, num_envs=256 if on_policy else 16, device="cpu", **kwargs)
     trial: Any = gym.make_vec(name, num_envs=100, device="cpu", **kwargs)
-    wall, cpu = time.perf_counter(), time.process_time()
-    model = agent_class(agent)("MlpPolicy", envs, seed=seed)
-    goal = steps * len(envs.agents) if on_policy else steps
-    parts, curve, last = 10, [], None
+    cpu = time.process_time()
+    curve: list[tuple[int, float]] = []
+    if agent in NOBODY:
+        draws = torch.Generator().manual_seed(seed)
+        chance = lambda obs: random_actions(trial, draws)  # noqa: E731
+        last = evaluate_batch(scripted_spread if agent == "scripted" else chance, trial, 100, fresh_seed(seed, "multi"))
+        return _row(task, agent, seed, steps, last, time.process_time() - cpu, curve, {})
+    wall = time.perf_counter()
+    model = agent_class(agent)("MlpPolicy", envs, seed=seed, **(ON_POLICY if on_policy else {}))
+    goal, parts = steps * len(envs.agents) if on_policy else steps, 10
     for part in range(parts):
         model.learn(max(goal // parts, 1), reset_num_timesteps=part == 0)
         fresh = fresh_seed(seed, "multi", part)
@@ -154,11 +184,26 @@ def learn_cell(task: str, agent: str, seed: int, steps: int) -> dict[str, object
         told = f"{curve[-1][0]:9,} steps, return {last.return_mean:8.2f}, {seconds:6.0f} s "
         print(f"\r{task} {agent} seed {seed}: {told}", end="", flush=True)
     print(flush=True)
-    assert last is not None
     notes = {k.removeprefix("train/"): float(v) for k, v in getattr(model, "_losses", {}).items()}
+    return _row(task, agent, seed, steps, last, time.process_time() - cpu, curve, notes)
+
+
+def random_actions(envs: Any, draws: torch.Generator) -> Tensor:
+    """Actions by chance for every agent of every lane, ``[N, A, ...]``."""
+    space, shape = envs.agent_action_space, envs.action_space.shape
+    if isinstance(space, spaces.Discrete):
+        return torch.randint(int(space.n), shape, generator=draws)
+    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+    return low + (high - low) * torch.rand(shape, generator=draws)
+
+
+def _row(
+    task: str, agent: str, seed: int, steps: int, last: Any, cpu: float, curve: Sequence[tuple[int, float]],
+    notes: Mapping[str, float],
+) -> dict[str, object]:  # fmt: skip
     return {
         "task": task, "agent": agent, "seed": seed, "steps": steps, "return": round(last.return_mean, 4),
-        "success": "" if last.success is None else last.success, "cpu_seconds": round(time.process_time() - cpu, 1),
+        "success": "" if last.success is None else last.success, "cpu_seconds": round(cpu, 1),
         "team_error": notes.get("team_error", ""), "synchrony": notes.get("synchrony", ""),
         "curve": " ".join(f"{step}:{value:.3f}" for step, value in curve),
     }  # fmt: skip
@@ -171,7 +216,7 @@ def learn(args: argparse.Namespace, cells: Cells) -> None:
         for task in args.tasks:
             for agent in args.agents:
                 key = {"task": task, "agent": agent, "seed": seed, "steps": int(args.steps)}
-                if not cells.done(key):
+                if (agent != "scripted" or task == "simple_spread") and not cells.done(key):
                     cells.add(learn_cell(task, agent, seed, int(args.steps)))
                     render(args.out)
 
@@ -179,8 +224,8 @@ def learn(args: argparse.Namespace, cells: Cells) -> None:
 def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
     """The table of returns in Markdown: IQM over seeds with its interval, and CPU seconds of a seed."""
     lines = [
-        "| task | agent | steps | seeds | return, IQM | 95 % interval | CPU s a seed |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| task | agent | steps | seeds | return, IQM | 95 % interval | success | CPU s a seed |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     cells = dict.fromkeys((row["task"], row["agent"], row["steps"]) for row in rows)
     order = {task: k for k, task in enumerate(TASKS)}
@@ -189,9 +234,11 @@ def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
         values = [float(row["return"]) for row in mine]
         low, high = interval(values)
         cpu = statistics.median(float(row["cpu_seconds"]) for row in mine)
+        successes = [float(row["success"]) for row in mine if row["success"] != ""]
+        success = f"{iqm(successes):.2f}" if successes else ""
         lines.append(
             f"| {task} | {agent} | {int(steps):,} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
-            f"| {cpu:,.0f} |"
+            f"| {success} | {cpu:,.0f} |"
         )
     return "\n".join(lines)
 

@@ -23,7 +23,15 @@ def test_a_cell_of_each_part_is_done_once(tmp_path, capsys, monkeypatch, part, t
     first = (tmp_path / "cells.csv").read_text()
     imitation.main(args)
     assert (tmp_path / "cells.csv").read_text() == first and len(first.splitlines()) == 2
-    assert f"| {part} | {task} | {setting} | {steps} | 1 |" in capsys.readouterr().out
+    row = f"| {part} | {task} | {setting} | {steps} | 1 |"
+    assert row in capsys.readouterr().out and row in (tmp_path / "table.md").read_text()
+
+
+def test_success_is_told_where_there_is_one():
+    row = {"part": "iq", "setting": "bc", "seed": "0", "steps": "8", "return": "2", "success": "0.5",
+           "return_mean": "1", "cpu_seconds": "3"}  # fmt: skip
+    lines = imitation.table([{**row, "task": "CartPole-v1"}, {**row, "task": "cairn/MiniGrid-X"}]).splitlines()[2:]
+    assert [line.split("|")[7].strip() for line in lines] == ["", "50%"]
 
 
 def test_low_trajectories_waste_their_time():

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cairn.benchmarks import multi, multi_imitate
 
 
@@ -13,10 +15,11 @@ def test_tables_by_hand() -> None:
     ]
     assert multi.speed_table(rows).splitlines()[2] == "| Spread | 64 | 10 | 900 | 50 x |"
     learned = [
-        {"task": "chase", "agent": "ippo", "steps": "1000", "return": str(r), "cpu_seconds": "3"} for r in (1, 2, 3, 40)
+        {"task": "chase", "agent": "ippo", "steps": "1000", "return": str(r), "success": w, "cpu_seconds": "3"}
+        for r, w in ((1, "0.2"), (2, "0.4"), (3, "0.6"), (40, "0.8"))
     ]
     row = multi.learn_table(learned).splitlines()[2]
-    assert row.startswith("| chase | ippo | 1,000 | 4 | 2.50 |"), row
+    assert row.startswith("| chase | ippo | 1,000 | 4 | 2.50 |") and row.endswith("| 0.50 | 3 |"), row
     judged = [
         {"world": "Gems", "method": "cloning", "updates": "9", "share": "0.5", "return": r, "expert": "4",
          "random": "0", "correlation": "0.5", "steps": "7", "rows": "50", "greedy": "1", "cpu_seconds": "3"}
@@ -33,6 +36,24 @@ def test_small_cells(tmp_path: Path) -> None:
     assert float(row["return"]) < 0
     row = multi_imitate.imitate_cell("Gems", "MAMQL, online", 0, updates=20, share=0.02)
     assert -1 <= float(row["correlation"]) <= 1 and float(row["expert"]) > float(row["random"]) and row["steps"] == 160
+
+
+def test_what_returns_are_read_beside() -> None:
+    """Agents at (0, 0), (1, 0) and (0, 1), a landmark a step to the right of each: nobody crosses another's way."""
+    places = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    landmarks = torch.tensor([[0.2, 1.0], [0.2, 0.0], [1.0, -0.2]])
+    obs = torch.zeros(1, 3, 18)
+    obs[0, :, 4:10] = (landmarks - places[:, None]).reshape(3, 6)
+    assert multi.scripted_spread(obs).tolist() == [[2, 3, 2]]
+    obs[0, 0, 0] = 1.0  # too fast: it brakes
+    assert multi.scripted_spread(obs).tolist() == [[1, 3, 2]]
+    obs[0, 0, 4:10] = torch.tensor([9.0, 9, 0.01, 0.01, 9, 9])  # there already
+    obs[0, 0, 0] = 0.0
+    assert multi.scripted_spread(obs).tolist()[0][0] == 0
+    scripted, chance = (multi.learn_cell("simple_spread", who, 0, 0) for who in ("scripted", "random"))
+    assert float(str(scripted["success"])) > 0.8 and float(str(chance["success"])) == 0
+    assert float(str(scripted["return"])) > -10 > float(str(chance["return"]))
+    assert multi.learn_cell("chase", "random", 0, 0)["curve"] == ""
 
 
 def test_cloning_as_published_is_told_what_it_shall_predict() -> None:
