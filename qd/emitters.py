@@ -49,21 +49,27 @@ class Elitist:
 class CMAES:
     """pyribs' CMA-ES on the objective."""
 
+    _es: Any
+
     def __init__(self, problem: Problem, start: Tensor, sigma: float, population: int) -> None:
         from .pyribs import need_ribs
 
         need_ribs()
+        seed = int(torch.randint(1 << 31, (), generator=problem.generator))
+        self._given = {"sigma0": sigma, "solution_dim": problem.size, "batch_size": population, "seed": seed}
+        self._start, self._es, self._asked = start, None, 0
+
+    def _begin(self) -> Any:
+        """The strategy: matrices of a megabyte or so, and most candidates never get a turn."""
         from ribs.emitters.opt import CMAEvolutionStrategy
 
-        seed = int(torch.randint(1 << 31, (), generator=problem.generator))
-        self._es: Any = CMAEvolutionStrategy(
-            sigma0=sigma, solution_dim=problem.size, batch_size=population, seed=seed, dtype="float64"
-        )
-        self._es.reset(start.double().numpy())
-        self._asked = 0
+        strategy = CMAEvolutionStrategy(**self._given, dtype="float64")
+        strategy.reset(self._start.double().numpy())
+        return strategy
 
     def ask(self) -> Tensor:
         """A generation."""
+        self._es = self._es or self._begin()
         asked = torch.from_numpy(self._es.ask().copy()).to(torch.float32)
         self._asked = len(asked)
         return asked
@@ -88,6 +94,11 @@ class Emitter:
     climber: Climber
     values: list[Tensor] = field(default_factory=list)
     """The population's objectives after each step."""
+    means: list[float] = field(default_factory=list)
+    """Their means, of populations that are not empty."""
+    point: Tensor | None = None
+    """Where the ancestor lies, ``[1, M]``, and in which version of the view."""
+    version: int = -1
     record: float | None = None
     """The highest objective it has put into the reward archive."""
     most_novel: float = 0.0
@@ -95,10 +106,16 @@ class Emitter:
     """Policies that were more novel than all before them: the novelty archive gets some when the emitter ends."""
     steps: int = 0
 
+    def took(self, values: Tensor) -> None:
+        """Note the objectives of the population after a step."""
+        self.values.append(values)
+        if len(values):
+            self.means.append(float(values.mean()))
+
     @property
     def improvement(self) -> float:
         """How much the mean of the last three steps is above that of the first three."""
-        means = [float(v.mean()) for v in self.values if len(v)]
+        means = self.means
         return sum(means[-3:]) / 3 - sum(means[:3]) / 3 if len(means) >= 3 else 0.0
 
     def stagnates(self, window: int) -> bool:

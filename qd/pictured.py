@@ -7,7 +7,7 @@ from .images import ImageDescriptor
 from .novelty import novelty
 from .problem import Asking, Problem, together
 from .serene import alternate
-from .views import Memory, Pictures
+from .views import Memory, Pictures, Placed
 
 
 def taxons(
@@ -39,16 +39,18 @@ def taxons(
     parents = (yield problem.first(population)).usable()
     while not len(parents):
         parents = (yield problem.first(population)).usable()
-    archive, fresh, generation = Memory(view), [view.raw(parents)], 0
+    archive, known, fresh, generation = Memory(view), Placed(view), [view.raw(parents)], 0
     while True:
         young = (yield problem.mutated(parents.genomes.repeat_interleave(offspring, 0), sigma)).usable()
         generation += 1
         both = together(parents, young)
-        points = view.points(both)
+        points = known.points(parents, young)
         novel = novelty(points, torch.cat([points, archive.points]), neighbours, own=True)
         merit = view.rank(both, novel, problem)
         archive.add(young.rows(merit[len(parents) :].argsort(descending=True, stable=True)[:archived]))
-        parents = both.rows(merit.argsort(descending=True, stable=True)[:population])
+        stay = merit.argsort(descending=True, stable=True)[:population]
+        parents = both.rows(stay)
+        known.keep(points[stay])
         fresh.append(view.raw(young))
         if generation % every == 0:
             view.model.fit(torch.cat([*fresh, archive.raw]))

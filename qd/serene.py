@@ -1,12 +1,13 @@
 """SERENE and CMA-NS: novelty search finds rewards, emitters that are born there raise them."""
 
 import torch
+from torch import Tensor
 
 from .emitters import CLIMBERS, Emitter
 from .novelty import fronts, novelty
 from .problem import Asking, Problem, together
 from .rollout import Evaluated
-from .views import Given, Memory, View
+from .views import Given, Memory, Placed, View
 
 
 def alternate(
@@ -39,7 +40,15 @@ def alternate(
             paid.add(better)
             e.record = max(float(better.objective.max()), e.record or 0.0)
 
-    budget = chunk - population
+    def lie(emitters: list[Emitter]) -> Tensor:
+        """Where ancestors lie; those that lay elsewhere when the view was another are placed anew."""
+        old = [e for e in emitters if e.version != view.version]
+        if old:
+            for e, point in zip(old, view.points(together(*(e.ancestor for e in old)))):
+                e.point, e.version = point[None].clone(), view.version
+        return torch.cat([e.point for e in emitters if e.point is not None])
+
+    budget, known = chunk - population, Placed(view)
     while True:
         # ---- explore ----
         while budget > 0:
@@ -52,15 +61,16 @@ def alternate(
                 away = (both.genomes - both.genomes[i]).norm(dim=-1)
                 away[i] = torch.inf
                 step = float(away.min()) / 3 or sigma
-                climber = made(problem, both.genomes[i], step, emitter_population)
-                waiting.append(Emitter(both.rows(slice(i, i + 1)), climber))
+                climber = made(problem, both.genomes[i].clone(), step, emitter_population)
+                waiting.append(Emitter(both.rows(torch.tensor([i])), climber))  # a view would keep all
             paid.add(both.rows(fresh))
             used[fresh] = True
-            points = view.points(both)
+            points = known.points(parents, young)
             novel = novelty(points, torch.cat([points, archive.points, paid.points]), neighbours, own=True)
             archive.add(young.rows(problem.some(archived, len(young))))
             stay = view.rank(both, novel, problem).argsort(descending=True, stable=True)[:population]
             parents, used = both.rows(stay), used[stay]
+            known.keep(points[stay])
         chunks += 1
         if view.learn(chunks, [archive.raw, paid.raw, view.raw(both)]):
             for e in running:
@@ -68,7 +78,7 @@ def alternate(
         # ---- exploit: candidates ----
         budget = chunk
         if waiting:
-            points = view.points(together(*(e.ancestor for e in waiting)))
+            points = lie(waiting)
             order = novelty(points, paid.points, neighbours).argsort(descending=True, stable=True).tolist()
             cost = emitter_population * (1 + bootstrap * (2 if emitter == "elitist" else 1))
             count = max(0, -(-(budget - chunk // 3) // cost))
@@ -82,7 +92,7 @@ def alternate(
                 for e, part in zip(tried, asked):
                     now = e.climber.tell(found.rows(slice(at, at + len(part))).usable())
                     at += len(part)
-                    e.values.append(now.objective)
+                    e.took(now.objective)
                     if turn:
                         e.steps += 1
                         enter(e, now)
@@ -90,17 +100,17 @@ def alternate(
         # ---- exploit: emitters ----
         reference = torch.cat([view.points(both), archive.points, paid.points])
         while running and budget > 0:
-            points = view.points(together(*(e.ancestor for e in running)))
+            points = lie(running)
             gains = torch.tensor([e.improvement for e in running])
             merits = torch.stack([novelty(points, paid.points, neighbours), gains], -1)
             front = (fronts(merits) == 0).nonzero()[:, 0]
             e = running[int(front[problem.some(1, len(front))])]
-            e.most_novel = max(e.most_novel, float(novelty(view.points(e.ancestor), reference, neighbours)))
+            e.most_novel = max(e.most_novel, float(novelty(lie([e]), reference, neighbours)))
             while budget > 0:
                 asked_now = e.climber.ask()
                 budget -= len(asked_now)
                 now = e.climber.tell((yield asked_now).usable())
-                e.values.append(now.objective)
+                e.took(now.objective)
                 e.steps += 1
                 enter(e, now)
                 if len(now):

@@ -123,6 +123,24 @@ class Pictures:
         return True
 
 
+class Placed:
+    """Where parents lie, so that of a generation the children alone are placed while the view stays the same."""
+
+    def __init__(self, view: View) -> None:
+        self._view, self._version, self._kept = view, -1, torch.zeros(0)
+
+    def points(self, parents: Evaluated, young: Evaluated) -> Tensor:
+        """``[parents + young, M]``; the parents are those whose points were kept last, if any were."""
+        new = self._view.points(young)
+        if self._version != self._view.version:
+            self._kept = self._view.points(parents)
+        return torch.cat([self._kept, new])
+
+    def keep(self, points: Tensor) -> None:
+        """These are the next parents'."""
+        self._kept, self._version = points, self._view.version
+
+
 class Memory:
     """An archive of outcomes without order, placed anew when its view has changed."""
 

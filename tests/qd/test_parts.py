@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cairn.qd import Evaluated, Grid, signature
-from cairn.qd.novelty import best, crowding, fronts, local_competition, novelty
+from cairn.qd.novelty import best, crowding, fronts, local_competition, nearest, novelty
 from cairn.qd.problem import Growing
 from cairn.runs import CheckpointError, read_checkpoint, write_checkpoint
 
@@ -25,6 +25,29 @@ def test_near_neighbours_keep_their_digits():
     assert novelty(points, points, 1, own=True).tolist() == pytest.approx([1e-3] * 5, rel=0.2)
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("count", "size", "width", "k"), [(1, 2, 1, 1), (37, 37, 2, 15), (48, 900, 2, 15), (5, 70, 10, 70)]
+)
+def test_neighbours_beside_all_distances(count, size, width, k, own):
+    """The compiled loop against torch's table of distances, in single precision and in double, which it does not do."""
+    reference = torch.rand(size, width, generator=torch.Generator().manual_seed(size))
+    points = reference[:count] if own else torch.rand(count, width, generator=torch.Generator().manual_seed(1))
+    away, number = nearest(points, reference, k, own=own)
+    wanted, which = nearest(points.double(), reference.double(), k, own=own)
+    assert away.shape == number.shape == wanted.shape == (count, min(k, size - own))
+    assert torch.allclose(away.double(), wanted, rtol=1e-5, atol=1e-7) and torch.equal(number, which)
+    table = (points[:, None] - reference).norm(dim=-1)
+    assert torch.allclose(table.gather(1, number), away, rtol=1e-5)
+    assert not own or not (number == torch.arange(count)[:, None]).any()
+
+
+def test_equal_neighbours_come_in_their_order():
+    points = torch.zeros(20, 2)
+    away, number = nearest(points, points, 3, own=True)
+    assert not away.any() and number[:5].tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2]]
+
+
 def test_local_competition_by_hand():
     line, paid = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([5.0, 1.0, 2.0, 0.0])
     assert local_competition(line, paid, line, paid, 2, own=True).tolist() == [2.0, 0.0, 1.0, 0.0]
@@ -32,8 +55,11 @@ def test_local_competition_by_hand():
     assert local_competition(line, even, line, even, 2, own=True).tolist() == [1.0, 1.0, 0.0, 0.0]  # an equal is no win
 
 
-def test_fronts_beside_a_plain_loop():
-    values = torch.randint(0, 6, (60, 2), generator=torch.Generator().manual_seed(0)).float()
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("many", [3, 6, 1000])
+def test_fronts_beside_a_plain_loop(many, columns):
+    values = torch.randint(0, many, (60, columns), generator=torch.Generator().manual_seed(0)).float()
+    values[:3, 0] = torch.inf  # the novelty of what has no neighbours
     rows, want, level = values.tolist(), {}, 0
     while len(want) < 60:
         left = [i for i in range(60) if i not in want]
@@ -53,7 +79,9 @@ def test_crowding_and_choice_by_hand():
     assert gaps[1:3].tolist() == pytest.approx([0.5 + 0.5, 0.9 + 0.9])
     behind = torch.tensor([[0.5, 0.5]])
     assert best(torch.cat([behind, front]), 3).tolist() == [1, 4, 3]
-    assert sorted(best(torch.cat([behind, front]), 5).tolist()) == [0, 1, 2, 3, 4]
+    assert best(torch.cat([behind, front]), 4).tolist() == [1, 2, 3, 4]  # a front for which there is just room
+    assert best(torch.cat([behind, front]), 5).tolist() == [1, 2, 3, 4, 0]
+    assert best(torch.cat([behind, front]), 9).tolist() == [1, 2, 3, 4, 0]
 
 
 def test_rows_that_grow():

@@ -7,6 +7,7 @@ import torch
 
 from cairn.qd import Evaluated, Problem, pictured
 from cairn.qd.serene import alternate
+from cairn.qd.views import Placed
 
 
 class Reading:
@@ -167,3 +168,17 @@ def test_emitters_rank_novelty_afresh_when_the_model_has_changed():
         local.step += 1
         send(50 + 3 * i, 0.01 * local.step)
     assert collected() > had
+
+
+def test_parents_are_placed_anew_when_the_view_has_changed():
+    """Until then they lie where they lay, and are not looked at again."""
+    view, placed = Scaled(due=1), []
+    view.points = lambda found: (placed.append(len(found)), view.place(found.measures))[1]
+    known, rows = Placed(view), torch.eye(3)
+    parents, young = seen(rows[:2], [[100, 0], [50, 0]]), seen(rows[:1], [[10, 0]])
+    assert known.points(parents, young)[:, 0].tolist() == [100, 50, 10]
+    known.keep(torch.tensor([[50.0, 0.0], [10.0, 0.0]]))
+    placed.clear()
+    assert known.points(young, young)[:, 0].tolist() == [50, 10, 10] and placed == [1]
+    view.learn(1, [])
+    assert known.points(parents, young)[:, 0].tolist() == pytest.approx([1, 0.5, 0.1])

@@ -7,7 +7,7 @@ import torch
 
 from cairn.envs.areas.make import make_vec
 from cairn.qd import ALGORITHMS, MLP, Evaluated, Evaluator, Problem, Search, run_together
-from cairn.qd.emitters import Elitist, Emitter
+from cairn.qd.emitters import CMAES, Elitist, Emitter
 from cairn.qd.evolution import novelty_search, nsga2
 from cairn.qd.serene import serene
 from cairn.qd.table import find
@@ -168,9 +168,45 @@ def test_elitists_keep_the_best():
     assert torch.equal(now.genomes[1], second[3])
 
 
+@pytest.mark.skipif(find_spec("ribs") is None, reason="needs ribs")
+def test_strategies_are_made_when_they_have_a_turn():
+    """Its chance is drawn at once, so that it does not depend on when that is; it draws as pyribs' does."""
+    from ribs.emitters.opt import CMAEvolutionStrategy
+
+    task, other = problem(), problem()
+    start = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    climber = CMAES(task, start, 0.1, 6)
+    assert climber._es is None
+    seed = int(torch.randint(1 << 31, (), generator=other.generator))
+    assert torch.equal(task.normal(3), other.normal(3))
+    theirs = CMAEvolutionStrategy(sigma0=0.1, solution_dim=4, batch_size=6, seed=seed, dtype="float64")
+    theirs.reset(start.double().numpy())
+    first = climber.ask()
+    assert torch.equal(first, torch.from_numpy(theirs.ask().copy()).float())
+    made = climber._es
+    climber.tell(plane(first))
+    climber.ask()
+    assert climber._es is made
+
+
+def test_those_that_wait_keep_no_more_than_themselves():
+    """Rewarded policies may wait for hours; a view of their generation would keep all of it."""
+    search = serene(problem(), population=20, offspring=2, chunk=50, emitter_population=2)
+    asked = next(search)
+    for _ in range(2):
+        asked = search.send(plane(asked))
+    waiting = search.gi_frame.f_locals["waiting"]
+    assert waiting
+    for e in waiting:
+        tensors = [v for v in vars(e.ancestor).values() if isinstance(v, torch.Tensor)] + [e.climber._start]
+        assert all(v.untyped_storage().nbytes() == v.nbytes for v in tensors)
+
+
 def test_improvement_and_stagnation_by_hand():
     emitter = Emitter(plane(torch.zeros(1, 4)), Elitist(problem(), torch.zeros(4), 0.1, 2))
-    emitter.values = [torch.tensor([v, v]) for v in (0.0, 1.0, 2.0, 4.0, 6.0)]
+    for v in (0.0, 1.0, 2.0, 4.0, 6.0):
+        emitter.took(torch.tensor([v, v]))
+        emitter.took(torch.zeros(0))  # a step whose results were all broken
     assert emitter.improvement == pytest.approx(4.0 - 1.0)
     emitter.values, emitter.steps = [torch.tensor([float(i)]) for i in range(60)], 60
     assert not emitter.stagnates(50)
