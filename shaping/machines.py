@@ -33,7 +33,8 @@ class RewardMachine:
         final: States in which the task is over.
         on: ``"facts"`` or ``"obs"``.
         otherwise: Where no edge's formula holds: ``"stay"`` in the state for no reward, ``"fail"`` (the episode ends
-            in a state "failed", for no reward: the convention of the paper's code), or ``"error"`` here and now.
+            in a state "failed", for no reward, as the paper says; its code pays falls from the last stage), or
+            ``"error"`` here and now.
 
     Attributes:
         states: Names, the initial state first.

@@ -121,6 +121,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "dials",
         "multi_imitate",
         "nethack",
+        "office_reference",
         "tables",
         "render_readme",
         "render_stubs",

@@ -1,10 +1,12 @@
 """Office world and Craft world, labelled grids for reward machines.
 
 Toro Icarte, Klassen, Valenzano and McIlraith, "Reward Machines: Exploiting Reward Function Structure in Reinforcement
-Learning", JAIR 2022. Maps and tasks are those of the authors' published code; the runs behind the paper's tables seem
-to have had another office map (their shortest successes take 11, 23, 23 and 25 steps, where this map needs 15, 29, 29
-and 30). Moves are up, right, down, left and never slip; bumping into a wall stands still. Without a task the worlds pay
-nothing and never end but by the cut at 1,000 steps: a reward machine on ``facts["events"]`` gives them their reward.
+Learning", JAIR 2022. Maps and tasks are those of the authors' published code. That code pays a fall from a task's last
+stage as the task's end: its Office agents, and the paper's figures, so have it that mail on the way to the office may
+as well be carried onto a plant (``OFFICE_TASKS_AS_RUN``; the shortest successes take 11, 23, 23 and 25 steps then, and
+15, 29, 29 and 30 as the tasks are written). Moves are up, right, down, left and never slip; bumping into a wall stands
+still. Without a task the worlds pay nothing and never end but by the cut at 1,000 steps: a reward machine on
+``facts["events"]`` gives them their reward.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import torch
 from ..grid.stream import Stream
 from .mdp import MDP
 from .scene import Scene
-from .tasks import Task, in_order, with_tasks
+from .tasks import Task, falls_paid, in_order, with_tasks
 
 ACTIONS = ("up", "right", "down", "left")
 MAX_STEPS = 1000
@@ -40,6 +42,8 @@ OFFICE_TASKS: dict[str, Task] = {
     "patrol": in_order("patrol", {"A": (), "B": ("A",), "C": ("A", "B"), "D": ("A", "B", "C")}, ("plant",)),
 }
 """The paper's four, in its order: coffee to the office, mail to the office, both, and the round of A, B, C and D."""
+OFFICE_TASKS_AS_RUN: dict[str, Task] = {name: falls_paid(task, ("plant",)) for name, task in OFFICE_TASKS.items()}
+"""The same as the authors' code steps them, which is not as it writes them: in the last stage a plant pays too."""
 
 CRAFT_SIDE = 39
 CRAFT_PROPOSITIONS = ("wood", "toolshed", "workbench", "grass", "factory", "iron", "bridge", "axe")
@@ -63,12 +67,19 @@ CRAFT_TASKS: dict[str, Task] = {
 """The paper's ten (after Andreas, Klein and Levine, "Modular Multitask Reinforcement Learning", 2017), in its order."""
 
 
-def office(task: str | Sequence[str] | None = None, *, discount: float = DISCOUNT, max_steps: int = MAX_STEPS) -> Scene:
+def office(
+    task: str | Sequence[str] | None = None,
+    *,
+    as_run: bool = False,
+    discount: float = DISCOUNT,
+    max_steps: int = MAX_STEPS,
+) -> Scene:
     """Office world: 12 x 9 cells in twelve rooms; ``cell`` is ``y * 12 + x``.
 
     Args:
         task: One of ``OFFICE_TASKS``, several of them (each episode the next one), ``"all"``, or None for the world
             without rewards. A plant ends the episode.
+        as_run: The tasks of ``OFFICE_TASKS_AS_RUN``: in a task's last stage a plant is as good as its end.
         discount: The discount.
         max_steps: Truncates the episode.
 
@@ -105,7 +116,7 @@ def office(task: str | Sequence[str] | None = None, *, discount: float = DISCOUN
         drawing[row][column] = letters[0] if letters else "."
     start = OFFICE_START[1] * width + OFFICE_START[0]
     world = _world(moves, labels, OFFICE_PROPOSITIONS, start, discount, max_steps, drawing, place)
-    return _tasked(world, task, OFFICE_TASKS, "Office", discount)
+    return _tasked(world, task, OFFICE_TASKS_AS_RUN if as_run else OFFICE_TASKS, "Office", discount)
 
 
 def _office_open(x: int, y: int, nx: int, ny: int) -> bool:

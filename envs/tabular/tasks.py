@@ -68,6 +68,20 @@ def in_order(name: str, steps: Mapping[str, Sequence[str]], avoid: Sequence[str]
     return Task(name, len(done), len(done) - 1, tuple(edges))
 
 
+def falls_paid(task: Task, falls: Sequence[str]) -> Task:
+    """The task where a fall from the last stage counts as its end, and is paid as that is.
+
+    So the code of Toro Icarte et al. (JAIR 2022) steps its machines: whatever ends an episode leads to one final state,
+    and what is paid on the way there is looked up by the two states alone.
+
+    Args:
+        task: Without edges of its own for the falls.
+        falls: The propositions that end the episode.
+    """
+    last = [edge for edge in task.edges if edge.target == task.end]
+    return replace(task, edges=(*task.edges, *(edge._replace(guard=fall) for edge in last for fall in falls)))
+
+
 def holds(guard: str, propositions: Sequence[str], labels: Tensor) -> Tensor:
     """Where a guard is true: bool ``[L, P]`` to bool ``[L]``.
 

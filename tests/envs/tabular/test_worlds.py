@@ -8,7 +8,7 @@ import torch
 from cairn.envs.tabular import build, value_iteration, with_tasks
 from cairn.envs.tabular.labelled import CRAFT_TASKS, OFFICE_OBJECTS, OFFICE_TASKS, OFFICE_WIDTH, craft, office
 from cairn.envs.tabular.solve import epsilon_greedy, policy_return, reward_per_step
-from cairn.envs.tabular.tasks import Edge, Task, holds, in_order, table
+from cairn.envs.tabular.tasks import Edge, Task, falls_paid, holds, in_order, table
 from cairn.envs.tabular.worlds import FOUR_ROOMS, chain, four_rooms, grid, line_key, room
 
 
@@ -25,6 +25,27 @@ def optimal_steps(scene):
 )
 def test_office_takes_its_optimal_steps(task, steps):
     assert optimal_steps(office(task)) == pytest.approx(steps)
+
+
+@pytest.mark.parametrize(
+    "task, steps, best",
+    # By hand: to the coffee in (8, 2), 9 steps, and 2 to the plant in (7, 1); and so on. The rewards per step are those
+    # that the authors' export divides by, means over their simulated episodes.
+    [("coffee", 11, 0.07293), ("mail", 23, 0.03137), ("coffee-mail", 23, 0.03134), ("patrol", 25, 0.02807)],
+)
+def test_as_run_the_last_stage_may_end_on_a_plant(task, steps, best):
+    scene = office(task, as_run=True)
+    assert optimal_steps(scene) == pytest.approx(steps)
+    policy = epsilon_greedy(value_iteration(scene.mdp).policy, 0.1)
+    assert reward_per_step(scene.mdp, policy, 1000).item() == pytest.approx(best, rel=4e-3)
+
+
+def test_falls_are_paid_in_the_last_stage_alone():
+    task = falls_paid(in_order("t", {"a": (), "b": ("a",)}, avoid=("x", "y")), ("x", "y"))
+    labels = torch.tensor([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).bool()
+    target, reward = table(task, ("a", "b", "x", "y"), labels)
+    assert target.tolist() == [[0, 1, 0, -1, -1, -1], [1, 1, 2, 2, 2, 2], [2] * 6]
+    assert reward.tolist() == [[0] * 6, [0, 0, 1, 1, 1, 1], [0] * 6]
 
 
 def test_office_by_breadth_first_search():
