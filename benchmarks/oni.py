@@ -1,6 +1,6 @@
 """ONI on KeyCorridorS3R3: training rate with labels arriving, replay, a server that dies, and learning by accuracy.
 
-    python benchmarks/oni.py --rate        # steps per second: PPO alone, ONI before any label, ONI with labels arriving
+    python benchmarks/oni.py --rate        # CPU seconds with labels arriving, beside the same life without labels
     python benchmarks/oni.py --replay      # a run and its replay from the journal, compared bit for bit
     python benchmarks/oni.py --kill        # the server is killed in mid-run
     python benchmarks/oni.py --solve       # steps to solve by label accuracy, with PPO and NovelD beside; resumable
@@ -12,13 +12,14 @@ The labeller is a stand-in on this machine, in a process of its own, asked over 
 known share. --solve asks the oracle in this process instead, with a barrier at every update, so that its cells depend
 on nothing but the seed. What a capable model would say is not measured unless --url is given.
 
-PPO is ``cairn bench solve``'s, with its one setting. Rates are by the clock, by CPU seconds of the training process,
-and by those of the thread that trains (with --threads 1 all training is in it, and asking for labels is not), in
+PPO is ``cairn bench solve``'s, with its one setting. Rates are by CPU seconds of the training process, by those of the
+thread that trains (with --threads 1 all training is in it, and asking for labels is not) and by the clock, in
 alternation, so that what else the machine does falls on all alike. What counts as solved stands in
 benchmarks/dials.py.
 """
 
 import argparse
+import functools
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ import gymnasium as gym
 import torch
 
 from cairn.agents.progress import Lines
-from cairn.benchmarks import nethack
+from cairn.benchmarks import nethack, oni_rate
 from cairn.benchmarks.dials import (
     ACCURACIES,
     BUDGET,
@@ -51,7 +52,7 @@ from cairn.benchmarks.solve import COLUMNS, SETTINGS
 from cairn.benchmarks.standin import Standin
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.shaping import ONI, Task, Term, parse
-from cairn.shaping.language import Answer, Client, Giver, Oracle, Question
+from cairn.shaping.language import Client, Giver, Oracle, Question
 from cairn.shaping.language.oni import MODES
 
 WEIGHT = 0.1
@@ -80,15 +81,6 @@ def oracle(accuracy: float, seed: int = 0) -> Oracle:
     return Oracle(judge, others, accuracy, seed)
 
 
-class Nobody:
-    """A labeller that never answers: ONI as it is before any label."""
-
-    def ask(self, question: Question) -> Answer:
-        """Wait for ever."""
-        time.sleep(1e6)
-        return Answer(outcome="late")
-
-
 def served(accuracy: float, delay: float) -> tuple["subprocess.Popen[str]", str]:
     """A stand-in in a process of its own, and its URL."""
     command = [
@@ -115,47 +107,20 @@ def client(url: str, model: str = "standin") -> Client:
 
 
 def rate(args: argparse.Namespace) -> None:
-    """Take turns, some rollouts each.
-
-    An agent that is paid for labels comes to behave otherwise, and ends and begins more episodes, which has a price of
-    its own: so there is one whose labels come, are learned from and pay nothing, which lives like the one without.
-    """
+    """Labels that arrive beside the same life without any; see benchmarks/oni_rate.py."""
     torch.set_num_threads(args.threads)
     process, url = served(1.0, args.delay)
     try:
-        rewards: dict[str, Any] = {
-            "PPO alone": Task(),
-            "ONI, no labels": Task() + WEIGHT * ONI(Nobody(), args.mode),
-            "ONI, labels unpaid": Task() + 0.0 * ONI(client(url), args.mode, workers=args.workers),
-            "ONI, labels arriving": Task() + WEIGHT * ONI(client(url), args.mode, workers=args.workers),
-        }
-        models = {name: model_for(reward, 0, lanes=args.envs) for name, reward in rewards.items()}
-        cells = Cells(args.out / "rate.csv", ["round", "who", "mode", "environments", "threads", "delay"])
-        first = len(cells.rows())
-        for turn in range(-1, args.rounds):
-            for name, model in models.items():
-                wall, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
-                for _ in range(args.rollouts):
-                    model.learn(model.n_steps * model.n_envs, reset_num_timesteps=model.num_timesteps == 0)
-                row = {
-                    "round": first + turn, "who": name, "mode": args.mode, "environments": args.envs,
-                    "threads": args.threads, "delay": args.delay, "steps": args.rollouts * model.n_steps * model.n_envs,
-                    "seconds": round(time.perf_counter() - wall, 4), "cpu_seconds": round(time.process_time() - cpu, 4),
-                    "thread_seconds": round(time.thread_time() - own, 4),
-                    "labelled": 0 if name == "PPO alone" else int(labels_of(model)["labelled"]),
-                }  # fmt: skip
-                if turn >= 0:  # the first is for kernels and caches
-                    cells.add(row)
-                print(f"round {turn}: {name:22} {row['steps'] / row['seconds']:9,.0f} steps/s, {row}", flush=True)
-        rows = cells.rows()[first:]
-        kinds = ("seconds", "cpu_seconds", "thread_seconds")
-        total = {w: [sum(float(r[k]) for r in rows if r["who"] == w) for k in kinds] for w in models}
-        for name, spent in total.items():
-            for other in ("ONI, no labels", "PPO alone"):
-                clock, cpu, own = (theirs / mine for theirs, mine in zip(total[other], spent))
-                print(f"{name:22}: of the rate of {other}: {clock:.1%} by the clock, {cpu:.1%} by CPU, {own:.1%} by "
-                      "the training thread's CPU")  # fmt: skip
-        print(f"labels: {labels_of(models['ONI, labels arriving'])}")
+        names = {"mode": args.mode, "environments": args.envs, "threads": args.threads, "delay": args.delay}
+        cells = Cells(args.out / "rate.csv", ["round", "turn", "who", *names])
+        make = functools.partial(model_for, lanes=args.envs)
+        rows = oni_rate.measure(
+            cells, lambda: client(url), names, args.rounds, args.turns, args.rollouts, WEIGHT, args.workers, make=make
+        )
+        labels = [
+            int(r["labelled"]) for r in rows if r["who"] == oni_rate.ARRIVING and int(r["turn"]) == args.turns - 1
+        ]
+        print(f"{args.mode}, labels that arrived in each round: {labels}\n\n{oni_rate.table(rows)}")
     finally:
         process.kill()
 
@@ -258,8 +223,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "oni")
     parser.add_argument("--envs", type=int, default=SETTINGS["num_envs"], help="environments of --rate")
     parser.add_argument("--threads", type=int, default=2, help="torch threads of --rate")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rollouts", type=int, default=2, help="a round")
+    parser.add_argument("--rounds", type=int, default=5, help="of --rate, each from the beginning")
+    parser.add_argument("--turns", type=int, default=10, help="of each agent in a round")
+    parser.add_argument("--rollouts", type=int, default=8, help="a turn")
     parser.add_argument("--workers", type=int, default=2, help="questions under way at once, --rate")
     parser.add_argument("--delay", type=float, default=0.1, help="seconds that the labeller takes")
     parser.add_argument("--accuracy", type=float, default=1.0, help=argparse.SUPPRESS)

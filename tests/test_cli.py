@@ -122,6 +122,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "multi_imitate",
         "nethack",
         "office_reference",
+        "oni_rate",
         "tables",
         "render_readme",
         "render_stubs",

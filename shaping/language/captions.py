@@ -48,6 +48,19 @@ _SENTENCES = {
 }  # fmt: skip
 
 
+def written(captions: Captioner, codes: list[int], rows: Stretch) -> list[str]:
+    """The captions of codes, given a row that has each (``rows [B]``).
+
+    A captioner's own ``texts``, of all of them at once, is called where it has one: to slice rows of many facts and
+    observations one by one costs more than to write captions.
+    """
+    many = getattr(captions, "texts", None)
+    if callable(many):
+        told: list[str] = many(codes, rows)
+        return told
+    return [captions.text(code, rows[i : i + 1]) for i, code in enumerate(codes)]
+
+
 class GridCaptions:
     """Captions of the grid engine's steps from their facts: event, its object, what is carried, and the mission.
 
@@ -101,13 +114,20 @@ class GridCaptions:
 
     def text(self, code: int, row: Stretch) -> str:
         """The caption in words."""
+        return self.texts([code], row)[0]
+
+    def texts(self, codes: list[int], rows: Stretch) -> list[str]:
+        """The captions of codes, given a row that has each."""
+        tokens: Any = None if self.words is None else rows.next_obs["mission"].cpu()  # type: ignore[index]
+        return [self._said(code, None if tokens is None else tokens[i]) for i, code in enumerate(codes)]
+
+    def _said(self, code: int, mission: Tensor | None) -> str:
         event = _ORDER[(code & 15) - 1]
         said = [_SENTENCES[event].format(it=_thing(code >> _KIND & 15, code >> _COLOR & 7))]
         held = code >> _HELD & 15
         said.append(f"You carry {_thing(held, code >> _SHADE & 7)}." if held else "You carry nothing.")
-        if self.words is not None:
-            tokens: Any = row.next_obs
-            said.append(f"The task: {self.words.decode(tokens['mission'][0].cpu())}.")
+        if self.words is not None and mission is not None:
+            said.append(f"The task: {self.words.decode(mission)}.")
         return " ".join(said)
 
 

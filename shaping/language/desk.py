@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +90,10 @@ class Desk:
 
     def __contains__(self, key: str) -> bool:
         return key in self._pending
+
+    def new(self, keys: Iterable[str]) -> list[str]:
+        """Those of ``keys`` under which nothing is out."""
+        return [key for key in keys if key not in self._pending]
 
     def __len__(self) -> int:
         """How many questions are out."""

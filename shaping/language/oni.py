@@ -26,7 +26,7 @@ from ..stretch import Stretch
 from ..term import Op, Pure, Source, Term, World
 from . import labels as ask_for
 from .ask import Answer, Giver, Question
-from .captions import Captioner, FactCaptions, captioner
+from .captions import Captioner, FactCaptions, captioner, written
 from .desk import Arrival, Desk
 from .environment import giver_of
 from .oracle import Oracle
@@ -41,6 +41,12 @@ class Told:
     def __init__(self, captions: Captioner) -> None:
         self.captions = captions
         self._last: tuple[Stretch, Tensor] | None = None
+        self._texts: dict[int, str] = {}
+
+    def bind(self, world: World) -> None:
+        """Learn the seat's spaces; what codes say may depend on them."""
+        self.captions.bind(world)
+        self._texts = {}
 
     def codes(self, x: Stretch, anew: bool = False) -> Tensor:
         """The code of each row of any stretch, flat ``[B]``; 0 where it is not valid."""
@@ -50,6 +56,15 @@ class Told:
             codes = self.captions.codes(x.flat() if whole else valid_rows(x))
             self._last = x, codes if whole else torch.zeros_like(valid, dtype=torch.int64).masked_scatter(valid, codes)
         return self._last[1]
+
+    def texts(self, codes: Tensor, x: Stretch, rows: Tensor) -> list[str]:
+        """What codes ``[B]`` say, given the row of the flat ``x`` that has each; each is written out once."""
+        names = codes.tolist()
+        new = [i for i, code in enumerate(names) if code not in self._texts]
+        if new:
+            codes_of = [names[i] for i in new]
+            self._texts.update(zip(codes_of, written(self.captions, codes_of, x[rows[new]])))
+        return [self._texts[code] for code in names]
 
     def forget(self) -> None:
         """Let go of the stretch."""
@@ -68,7 +83,7 @@ class CaptionCount(EpisodicCount):
     def bind(self, world: World) -> None:
         """Make room for the lanes."""
         super().bind(world)
-        self.told.captions.bind(world)
+        self.told.bind(world)
 
     def visits(self, x: Stretch) -> Tensor:
         """How often each row's caption has come in its episode by then, int64 ``[T, N]``; 0 where there is none."""
@@ -116,7 +131,7 @@ class CaptionReward(Pure):
         retry: int,
         learning_rate: float,
     ) -> None:
-        self.desk, self.told, self.captions, self.mode, self.task = desk, told, told.captions, mode, task
+        self.desk, self.told, self.mode, self.task = desk, told, mode, task
         self.limit, self.pairs_each, self.retry, self.learning_rate = limit, pairs, retry, learning_rate
         self._start(0, torch.device("cpu"))
 
@@ -130,7 +145,7 @@ class CaptionReward(Pure):
         self.labelled = self.fresh = 0  # labels, and how many of them the judge has not been trained on
         self.generator = torch.Generator().manual_seed(seed)
         self.judge = ask_for.Judge(self.generator).to(device)
-        self.optimiser = Adam(self.judge.parameters(), self.learning_rate)
+        self.optimiser = Adam(self.judge.parameters(), self.learning_rate, fused=True)
         self.centre, self.spread, self.floor = 0.0, 1.0, 0.0
         self._features: dict[str, Tensor] = {}
         self.device = device
@@ -138,7 +153,7 @@ class CaptionReward(Pure):
     def bind(self, world: World) -> None:
         """Begin with nothing labelled."""
         self._start(world.seed, world.device)
-        self.captions.bind(world)
+        self.told.bind(world)
 
     # ---- paying --------------------------------------------------------------------------------------------
 
@@ -158,9 +173,8 @@ class CaptionReward(Pure):
         if self.mode == "retrieval" or bool(found.all()):
             return worth
         new, of = torch.unique(codes[~found], return_inverse=True)
-        first = rows[(~found).nonzero()[:, 0][_first_rows(of, len(new))]]
-        texts = [self.captions.text(c, x[r : r + 1]) for c, r in zip(new.tolist(), first.tolist())]
-        worth[~found] = self._paid(self.judge([ask_for.features(t) for t in texts]).detach())[of]
+        texts = self.told.texts(new, x, rows[(~found).nonzero()[:, 0][_first_rows(of, len(new))]])
+        worth[~found] = self._paid(self.judge([self._bag(text) for text in texts]).detach())[of]
         return worth
 
     def _paid(self, score: Tensor) -> Tensor:
@@ -178,8 +192,7 @@ class CaptionReward(Pure):
         fresh = sum([self._take(arrival, step) for arrival in arrivals])
         seen = self._meet(source.recent)
         if self.mode != "ranking":
-            for code in seen:
-                self._ask_about(code, step)
+            self._ask_about(seen, step)
         else:
             self._ask_pairs()
         logs: dict[str, float] = {}
@@ -190,7 +203,7 @@ class CaptionReward(Pure):
             logs["loss"], self.fresh = self._train(), 0
         # What captions pay changes with the labels where these pay, and else with the judge or with a new caption.
         if fresh if self.mode == "retrieval" else learned or len(self.known) < len(self.texts):
-            self._refresh()
+            self._refresh(learned)
         logs |= {"captions": len(self.texts), "labelled": self.labelled, **self.desk.health()}
         return {name: torch.tensor(float(number)) for name, number in logs.items()}
 
@@ -203,19 +216,19 @@ class CaptionReward(Pure):
             return []
         unique, of = torch.unique(codes[rows], return_inverse=True)
         first = rows[_first_rows(of, len(unique))]
-        open_ones = []
-        for code, row in zip(unique.tolist(), first.tolist()):
-            name = str(code)
-            if name not in self.texts:
-                self.texts[name] = self.captions.text(code, x[row : row + 1])
-            if name not in self.verdict:
-                open_ones.append(name)
-        return open_ones
+        names = [str(code) for code in unique.tolist()]
+        new = [i for i, name in enumerate(names) if name not in self.texts]
+        if new:
+            told = self.told.texts(unique[new], x, first[new])
+            self.texts.update(zip([names[i] for i in new], told))
+        return [name for name in names if name not in self.verdict]
 
-    def _ask_about(self, code: str, step: int) -> None:
-        full = self.labelled + len(self.desk) >= self.limit
-        if not full and code not in self.desk and step >= self.again.get(code, 0):
-            self.desk.post(code, ask_for.about(self.texts[code], self.task))
+    def _ask_about(self, codes: list[str], step: int) -> None:
+        for code in self.desk.new(codes):
+            if self.labelled + len(self.desk) >= self.limit:
+                break
+            if step >= self.again.get(code, 0):
+                self.desk.post(code, ask_for.about(self.texts[code], self.task))
 
     def _ask_pairs(self) -> None:
         names = list(self.texts)
@@ -250,59 +263,63 @@ class CaptionReward(Pure):
         self.pairs = torch.cat([self.pairs, torch.tensor([[a, b, preferred]], dtype=torch.float64)])
         return 1
 
-    def _bag(self, name: str) -> Tensor:
-        if name not in self._features:
-            self._features[name] = ask_for.features(self.texts[name])
-        return self._features[name]
+    def _bag(self, text: str) -> Tensor:
+        if text not in self._features:
+            self._features[text] = ask_for.features(text)
+        return self._features[text]
 
     def _train(self) -> float:
         """Some steps over all labels so far, or a random part of them; the mean loss."""
-        total = torch.zeros((), device=self.device)
         if self.mode == "ranking":
             rows = self._part(len(self.pairs))
             # Each caption once, however many pairs it stands in.
             ends, of = torch.unique(self.pairs[rows, :2].long(), return_inverse=True)
             names = list(self.texts)
-            bags = ask_for.joined([self._bag(names[i]) for i in ends.tolist()])
+            chosen = [names[i] for i in ends.tolist()]
+            first, second = of.T.to(self.device)
             target = self.pairs[rows, 2].float().to(self.device)
         else:
             labelled = [name for name, label in self.verdict.items() if label >= 0]
             chosen = [labelled[i] for i in self._part(len(labelled)).tolist()]
-            bags = ask_for.joined([self._bag(name) for name in chosen])
             target = torch.tensor([self.verdict[name] for name in chosen], device=self.device)
+        bags = ask_for.joined([self._bag(self.texts[name]) for name in chosen])
+        counts, used = (part.to(self.device) for part in ask_for.counted(*bags))
+        total = torch.zeros((), device=self.device)
         for _ in range(_STEPS):
-            score = self.judge.scores(*bags)
             if self.mode == "ranking":
-                loss = ask_for.pair_loss(score[of[:, 0]], score[of[:, 1]], target)
+                score = self.judge.backward(counts, used, lambda s: ask_for.pair_slope(s, first, second, target))
+                total += ask_for.pair_loss(score[first], score[second], target)
             else:
-                loss = ask_for.label_loss(score, target)
-            total += self._descend(loss)
+                score = self.judge.backward(counts, used, lambda s: ask_for.label_slope(s, target))
+                total += ask_for.label_loss(score, target)
+            self.optimiser.step()
         return float(total) / _STEPS
 
     def _part(self, count: int) -> Tensor:
         """At most a batch of ``count`` rows, in random order."""
         return torch.randperm(count, generator=self.generator)[:_BATCH]
 
-    def _descend(self, loss: Tensor) -> Tensor:
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
-
     @torch.no_grad()
-    def _refresh(self) -> None:
-        """What every known caption pays from now on."""
+    def _refresh(self, learned: bool) -> None:
+        """What every known caption pays from now on; where the judge is as it was, it is asked of new ones alone."""
         if self.mode == "retrieval":
             pays = {int(name): label for name, label in self.verdict.items() if label >= 0}
+            codes = torch.tensor(list(pays), dtype=torch.int64, device=self.device)
+            value = torch.tensor(list(pays.values()), dtype=torch.float32, device=self.device)
         else:
-            score = self.judge([self._bag(name) for name in self.texts])
+            # What pays already are the texts that came first, all of them.
+            begin = len(self.known) if self.mode == "classification" and not learned else 0
+            names = list(self.texts)[begin:]
+            score = self.judge([self._bag(self.texts[name]) for name in names])
             if self.mode == "ranking" and len(score) > 1:
                 self.centre, self.spread = float(score.mean()), max(float(score.std()), 1e-6)
                 self.floor = float(((score - self.centre) / self.spread).median())
-            pays = dict(zip(map(int, self.texts), self._paid(score).tolist()))
-        order = sorted(pays)
-        self.known = torch.tensor(order, dtype=torch.int64, device=self.device)
-        self.value = torch.tensor([pays[code] for code in order], dtype=torch.float32, device=self.device)
+            codes = torch.tensor([int(name) for name in names], dtype=torch.int64, device=self.device)
+            value = self._paid(score)
+            if begin:
+                codes, value = torch.cat([self.known, codes]), torch.cat([self.value, value])
+        self.known, order = codes.sort()
+        self.value = value[order]
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Put back labels, model, and what is still out."""

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from cairn.agents.progress import summary
 from cairn.envs.grid import layout as L
 from cairn.shaping import ONI, RolloutSeat, Stretch, Task, World, parse
 from cairn.shaping.language import Answer, FactCaptions, GridCaptions, Oracle, Question
-from cairn.shaping.language.labels import Judge, features, label_loss, pair_loss
+from cairn.shaping.language.labels import (
+    Judge,
+    counted,
+    features,
+    joined,
+    label_loss,
+    label_slope,
+    pair_loss,
+    pair_slope,
+)
+from cairn.shaping.language.oni import CaptionReward
 from cairn.shaping.laws import walk
 from cairn.shaping.stretch import FactError
 
@@ -214,6 +225,68 @@ def test_losses_by_hand() -> None:
     judge = Judge(torch.Generator().manual_seed(0))
     bags = [features(t) for t in ("You open a red door.", "a", "")]
     assert torch.allclose(judge(bags)[1:2], judge(bags[1:2])) and len(judge([])) == 0
+
+
+def test_gradients_are_autograds() -> None:
+    texts = ["You open a red door.", "You open a red box. You open it.", "a", "", "You carry nothing."]
+    words, starts = joined([features(t) for t in texts])
+    counts, used = counted(words, starts)
+    assert counts.sum(1).tolist() == [len(features(t)) for t in texts] and used.tolist() == sorted(set(words.tolist()))
+    assert counts[1].max() == 2, "a word that comes twice counts twice"
+    label, preferred = torch.tensor([1.0, 0, 1, 0, 0]), torch.tensor([1.0, 0.5, 0.0])
+    first, second = torch.tensor([0, 1, 4]), torch.tensor([2, 0, 0])
+    slopes: list[Callable[[Tensor], Tensor]] = [
+        lambda s: label_slope(s, label),
+        lambda s: pair_slope(s, first, second, preferred),
+    ]
+    for ranking, slope in enumerate(slopes):
+        judge = Judge(torch.Generator().manual_seed(0))
+        score = judge.scores(words, starts)
+        loss = pair_loss(score[first], score[second], preferred) if ranking else label_loss(score, label)
+        loss.backward()  # type: ignore[no-untyped-call]
+        expected = [p.grad.clone() for p in judge.parameters() if p.grad is not None]
+        judge.zero_grad()
+        assert torch.allclose(judge.backward(counts, used, slope), score.detach(), atol=1e-6) and len(expected) == 3
+        for mine, theirs in zip([p.grad for p in judge.parameters()], expected):
+            assert mine is not None and torch.allclose(mine, theirs, atol=1e-6)
+        assert min(float(g.abs().max()) for g in expected[: 3 - ranking]) > 1e-3  # a bias is no difference
+
+
+def test_captions_are_written_once_and_together() -> None:
+    calls: list[list[int]] = []
+
+    class Together(FactCaptions):
+        def texts(self, codes: list[int], rows: Stretch) -> list[str]:
+            assert len(codes) == len(rows.next_facts["place"])
+            calls.append(codes)
+            return [f"place {int(n)}" for n in rows.next_facts["place"]]
+
+    oni = ONI(Scripted(lambda text: "helpful"), "classification", Together("place"), schedule="barrier", every=1)
+    seat, labels = RolloutSeat(oni, WORLD), oni.inputs[0]
+    assert isinstance(labels, CaptionReward)
+    for step, x in enumerate((row([0, 1, 2, 1]), row([0, 2, 3, 4]), row([0, 5, 1, 6])), 1):
+        seat(x, step)  # from the second on, the judge is asked of captions that are new, before any update
+        seat.update(step)
+    assert len(calls) == 3 and [len(codes) for codes in calls] == [2, 2, 2]
+    assert list(labels.texts.values()) == [labels.texts[str(c)] for codes in calls for c in codes]
+    assert set(labels.texts.values()) == {f"place {n}" for n in range(1, 7)}
+
+
+def test_new_captions_are_judged_as_all_of_them_are() -> None:
+    giver = Scripted(lambda text: "helpful" if text in ("place: 1", "place: 2") else "not helpful")
+    oni = ONI(giver, "classification", "place", schedule="barrier", every=1, limit=3, learning_rate=1e-1)
+    seat, labels = RolloutSeat(oni, WORLD), oni.inputs[0]
+    assert isinstance(labels, CaptionReward)
+    for step, x in enumerate((row([0, 1, 2, 3]), row([0, 1, 2, 3]), row([0, 9, 1, 8, 4]), row([0, 11, 12, 2])), 1):
+        seat(x, step)
+        seat.update(step)
+    known, value = labels.known, labels.value
+    assert len(known) == 8 and labels.labelled == 3 and torch.equal(known, known.sort().values)
+    texts = [labels.texts[str(code)] for code in known.tolist()]
+    assert value.tolist() == (labels.judge([features(text) for text in texts]) > 0).float().tolist()
+    labels._refresh(True)
+    assert torch.equal(labels.known, known) and torch.equal(labels.value, value)
+    assert 2 <= int(value.sum()) < 8, "some pay, and some do not"
 
 
 def test_classification_judges_captions_that_nobody_has_labelled() -> None:
