@@ -75,13 +75,13 @@ class ImageDescriptor:
     @torch.no_grad()
     def encode(self, features: Tensor) -> Tensor:
         """Pictures, uint8 ``[P, H, W, 3]``, to points ``[P, M]``."""
-        parts = [self._encoder(prepared(features[at : at + 512])) for at in range(0, len(features), 512)]
+        parts = [self._encoder(prepared(features[at : at + 128])) for at in range(0, len(features), 128)]
         return torch.cat(parts) if parts else torch.zeros(0, self.width)
 
     @torch.no_grad()
     def surprise(self, features: Tensor) -> Tensor:
         """The mean squared error of each picture's redrawing, ``[P]``."""
-        parts = [self._errors(prepared(features[at : at + 512])) for at in range(0, len(features), 512)]
+        parts = [self._errors(prepared(features[at : at + 128])) for at in range(0, len(features), 128)]
         return torch.cat(parts) if parts else torch.zeros(0)
 
     @torch.no_grad()

@@ -5,9 +5,26 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from cairn.benchmarks import qd_ga_maze, qd_gradients
+from cairn.benchmarks import qd_ga_maze, qd_gradients, qd_sparse
 from cairn.benchmarks.qd_ga_maze import Watched
 from cairn.benchmarks.tables import Cells
+
+
+def test_sparse_rewards_at_each_number_of_evaluations(tmp_path, monkeypatch):
+    """Searches by pictures at the small number, one seed after the other; the others at both, seeds side by side."""
+    monkeypatch.setattr(qd_sparse, "WORLDS", {**qd_sparse.WORLDS, "arm": (*qd_sparse.WORLDS["arm"][:-1], 600)})
+    monkeypatch.setattr(qd_sparse, "PICTURED", 250)
+    groups, measure = [], qd_sparse.measure
+    monkeypatch.setattr(qd_sparse, "measure", lambda *args: (groups.append(args[1:4]), measure(*args))[1])
+    args = ["--worlds", "arm", "--algorithms", "random", "taxons", "--seeds", "2", "--out", str(tmp_path)]
+    qd_sparse.main(args)
+    assert groups == [("random", [0, 1], 250), ("random", [0, 1], 600), ("taxons", [0], 250), ("taxons", [1], 250)]
+    rows = Cells(tmp_path / "cells.csv", ["seed"]).rows()
+    assert [int(row["done"]) for row in rows] == [400] * 2 + [600] * 2 + [300] * 2
+    assert 0 < float(rows[0]["coverage"]) < float(rows[2]["coverage"]) < 1
+    assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + 3
+    qd_sparse.main([*args[:-4], "--seeds", "3", "--out", str(tmp_path), "--evaluations", "250"])
+    assert groups[4:] == [("random", [2], 250), ("taxons", [2], 250)]
 
 
 def test_what_is_watched_of_learners():
