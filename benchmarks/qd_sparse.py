@@ -121,7 +121,9 @@ def _scores(search: Search) -> dict[str, object]:
 def table(rows: Sequence[dict[str, str]]) -> str:
     """IQM and 95 % bootstrap interval over seeds of coverage and of the best reward in each area."""
     cells: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in rows:
+    places = list(WORLDS), list(ALGORITHMS)
+    order = lambda row: (places[0].index(row["world"]), int(row["evaluations"]), places[1].index(row["algorithm"]))  # noqa: E731
+    for row in sorted(rows, key=order):
         cells.setdefault((row["world"], row["evaluations"], row["algorithm"]), []).append(row)
     lines = ["| world | evaluations | search | seeds | coverage | area 0 | area 1 | area 2 |", "|" + "---|" * 8]
     for (world, evaluations, algorithm), group in cells.items():
@@ -135,6 +137,11 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             shown.append(f"{tables.iqm(values):.3f} [{low:.3f}, {high:.3f}]")
         lines.append(f"| {world} | {int(evaluations):,} | {algorithm} | {len(group)} | {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def short_table() -> str:
+    """The table that the page of results has."""
+    return table(tables.Cells(tables.RESULTS / "qd_sparse" / "cells.csv", ["seed"]).rows())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
