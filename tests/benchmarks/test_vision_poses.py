@@ -21,29 +21,29 @@ def test_springs_pull_the_joints_that_they_are_at() -> None:
     knee, elbow = names.index("right_knee"), names.index("left_elbow")
     for name, k in (("right_knee", knee), ("left_elbow", elbow)):
         at = model.joint(name)
-        low, high = at.range
-        target = min(max(-0.4 * (high - low) / 2, low), high)
-        env.obs[0, at.qposadr[0] - 2] = target + 0.2
-        env.obs[0, 22 + at.dofadr[0]] = 2.0
-        action = torch.zeros(2, 17)
-        action[0, k] = -0.4
-        pulled = env.torques(action)
-        assert float(pulled[0, k]) == pytest.approx(-0.8 * 0.2 - 0.05 * 2.0, abs=1e-6), name
-        assert float(pulled[1, k]) == pytest.approx(0.8 * min(max(0.0, low), high), abs=1e-6), name
+        for share, end in ((-0.4, at.range[0]), (0.4, at.range[1])):
+            target = 0.4 * end  # of the way from standing to that end of the joint's range
+            env.obs[0, at.qposadr[0] - 2] = target + 0.1
+            env.obs[0, 22 + at.dofadr[0]] = 2.0
+            action = torch.zeros(2, 17)
+            action[0, k] = share
+            pulled = env.torques(action)
+            assert float(pulled[0, k]) == pytest.approx(-1.6 * 0.1 - 0.05 * 2.0, abs=1e-6), name
+            assert float(pulled[1, k]) == 0, "stands as it is to stand"
         env.obs[0, at.qposadr[0] - 2] = target - 3.0
         assert float(env.torques(action)[0, k]) == pytest.approx(0.4), "the task's own torques at most"
         env.obs = torch.zeros_like(env.obs)
     env.close()
 
 
-def test_bent_knees_are_held() -> None:
+def test_bent_knees_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision_poses, "HOLD", 15)
     env: Any = vision_poses.batch("kneeling", 1, pictures=False)
     env.reset(seed=0)
     knees = [k for k in range(17) if env.unwrapped.model.actuator(k).name.endswith("_knee")]
     action = torch.zeros(1, 17)
-    action[:, knees] = -1.0
-    for _ in range(15):
-        obs, *_ = env.step(action)
+    action[:, knees] = -0.5
+    obs, *_ = env.step(action)
     places = env.places[knees]
     assert float(obs[0, places].max()) < -0.8, "from 0 towards -80 degrees"
     state = env.state_dict()
@@ -53,14 +53,22 @@ def test_bent_knees_are_held() -> None:
     env.close()
 
 
+def test_every_pose_is_within_reach() -> None:
+    most = {pose: max(vision_poses.reached(pose)) for pose in vision_poses.POSES}
+    assert most["kneeling"] > 0.8 and most["doing the splits"] > 0.8 and most["raising its arms"] > 0.2
+
+
 def test_what_is_judged_is_the_true_score_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision_poses, "EPISODES", 2)
-    monkeypatch.setattr(vision_poses, "LENGTH", 30)
+    monkeypatch.setattr(vision_poses, "LENGTH", 3)
+    monkeypatch.setattr(vision_poses, "HOLD", 10)
     bent = torch.zeros(2, 17)
-    bent[1, [6, 10]] = -1.0  # both knees of the second body; the first one stands, for a while
+    bent[1, [6, 10]] = -0.5  # both knees of the second body; the first one stands, for a while
     monkeypatch.setattr(vision_poses, "acting", lambda model, deterministic: lambda obs: bent)
     model: Any = None
     told = vision_poses.judged(model, "kneeling", 3)
+    monkeypatch.setattr(vision_poses, "LENGTH", 30)
+    monkeypatch.setattr(vision_poses, "HOLD", 1)
     env = vision_poses.batch("kneeling", 2, pictures=False)
     assert [env.unwrapped.model.actuator(k).name for k in (6, 10)] == ["right_knee", "left_knee"]  # type: ignore[attr-defined]
     env.reset(seed=10_003)
@@ -73,8 +81,7 @@ def test_what_is_judged_is_the_true_score_of_every_step(monkeypatch: pytest.Monk
 
 def test_rewards_of_the_score() -> None:
     zero = torch.zeros(2)
-    facts, after = {"score": zero}, {"score": torch.tensor([0.25, 0.5])}
-    x = Stretch.make(obs=zero, next_obs=zero, reward=zero, terminated=zero.bool(), facts=facts, next_facts=after)
+    x = Stretch.make(obs=zero, next_obs=zero, reward=torch.tensor([0.25, 0.5]), terminated=zero.bool())
     assert vision_poses.true(x).tolist() == [0.25, 0.5] and vision_poses.constant(x).tolist() == [1, 1]
 
 
@@ -92,7 +99,7 @@ class Red:
 
 
 def test_a_cell_of_each_reward(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("EPISODES", 2), ("LENGTH", 6), ("LANES", 2)):
+    for name, value in (("EPISODES", 2), ("LENGTH", 3), ("HOLD", 2), ("LANES", 2)):
         monkeypatch.setattr(vision_poses, name, value)
     monkeypatch.setitem(vision_poses.SETTINGS, "n_steps", 8)
     embedder: Any = Red()
