@@ -56,6 +56,10 @@ BESIDE: dict[str, dict[str, Any]] = {
     "fixed_balance": {"balance": 0.3},
     "learned_balance": {"balance": "learned"},
 }
+OPTIONS = {
+    "pretrain": "cloning before", "beside": "cloning beside", "fixed_balance": "fixed balance",
+    "learned_balance": "learned balance",
+}  # fmt: skip
 GRIDS = (
     "cairn/MiniGrid-MultiRoom-N7-S8-v0",
     "cairn/MiniGrid-ObstructedMaze-1Dlhb-v0",
@@ -196,6 +200,30 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
             f"{sum(column['cpu_seconds']) / len(mine):.0f} |"
         )
     return "\n".join(lines)
+
+
+def demos_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Success on fresh levels: a line for each setting, a column for each task, IQM and (least to greatest)."""
+    mine = [row for row in rows if row["part"] == "demos"]
+    tasks = sorted({row["task"] for row in mine})
+    names = [task.removeprefix("cairn/MiniGrid-").removesuffix("-v0") for task in tasks]
+    lines = [f"| PPO | {' | '.join(names)} |", "|---|" + "---:|" * len(tasks)]
+    known = {setting: k for k, setting in enumerate(PARTS["demos"][2])}
+    for setting in sorted({row["setting"] for row in mine}, key=known.__getitem__):
+        option, _, count = setting.partition("-")
+        words = f"{OPTIONS[option]}, {count.replace('-', ' ')}" if count else "alone"
+        cells = []
+        for task in tasks:
+            found = [float(row["success"]) for row in mine if (row["task"], row["setting"]) == (task, setting)]
+            spread = f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else ""
+            cells.append(f"{iqm(found):.2f}{spread}" if found else "")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def short_table() -> str:
+    """The table of trajectories beside PPO that the page of results has."""
+    return demos_table(Cells(RESULTS / "imitation" / "cells.csv", KEYS).rows())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -237,7 +237,7 @@ def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
         successes = [float(row["success"]) for row in mine if row["success"] != ""]
         success = f"{iqm(successes):.2f}" if successes else ""
         lines.append(
-            f"| {task} | {agent} | {int(steps):,} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
+            f"| {task} | {agent} | {'' if agent in NOBODY else f'{int(steps):,}'} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
             f"| {success} | {cpu:,.0f} |"
         )
     return "\n".join(lines)

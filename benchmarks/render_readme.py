@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from cairn.agents.table import AGENTS
-from cairn.benchmarks import beacons, dials, memory, nethack, qd_sparse, solve
+from cairn.benchmarks import beacons, dials, imitation, memory, nethack, qd_sparse, solve
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -195,6 +195,7 @@ def render(text: str) -> str:
         "quality_diversity": quality_diversity,
         "memory": memory.short_table,
         "solve": solve.short_table,
+        "demos": imitation.short_table,
         "sparse": qd_sparse.short_table,
         "tuned": tuned,
         "dials": dials.short_table,

@@ -41,3 +41,18 @@ def test_low_trajectories_waste_their_time():
     ]
     assert returns[0] > 0.9 > returns[1] > returns[2] > 0
     assert set(imitation.BESIDE) <= {"pretrain", "beside", "fixed_balance", "learned_balance"} and DemoPPO
+
+
+def test_the_table_of_trajectories():
+    row = {"part": "demos", "steps": "8", "return": "2"}
+    rows = [
+        {**row, "task": f"cairn/MiniGrid-{task}-v0", "setting": setting, "seed": str(seed), "success": success}
+        for task, setting, seed, success in (
+            ("Y", "beside-2-optimal", 0, "0.5"), ("Y", "ppo", 0, "0"), ("X", "beside-2-optimal", 0, "0.25"),
+            ("Y", "beside-2-optimal", 1, "0.75"),
+        )
+    ]  # fmt: skip
+    assert imitation.demos_table([*rows, {**rows[0], "part": "iq"}]).splitlines() == [
+        "| PPO | X | Y |", "|---|---:|---:|", "| alone |  | 0.00 |",
+        "| cloning beside, 2 optimal | 0.25 | 0.62 (0.50 to 0.75) |",
+    ]  # fmt: skip
