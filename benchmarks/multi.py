@@ -236,8 +236,9 @@ def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
         cpu = statistics.median(float(row["cpu_seconds"]) for row in mine)
         successes = [float(row["success"]) for row in mine if row["success"] != ""]
         success = f"{iqm(successes):.2f}" if successes else ""
+        lived = "" if agent in NOBODY else f"{int(steps):,}"
         lines.append(
-            f"| {task} | {agent} | {'' if agent in NOBODY else f'{int(steps):,}'} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
+            f"| {task} | {agent} | {lived} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
             f"| {success} | {cpu:,.0f} |"
         )
     return "\n".join(lines)
