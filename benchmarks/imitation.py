@@ -61,10 +61,9 @@ OPTIONS = {
     "learned_balance": "learned balance",
 }  # fmt: skip
 GRIDS = (
-    "cairn/MiniGrid-MultiRoom-N7-S8-v0",
+    "cairn/MiniGrid-MultiRoom-N6-v0",
     "cairn/MiniGrid-ObstructedMaze-1Dlhb-v0",
     "cairn/MiniGrid-KeyCorridorS3R3-v0",
-    "cairn/MiniGrid-MultiRoom-N6-v0",
 )
 
 
@@ -243,6 +242,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = Cells(args.out, KEYS)
     if args.part and not args.table:
         work, tasks, settings, steps = PARTS[args.part]
+        for name in args.settings or []:
+            if name not in settings:
+                parser.error(f"{args.part} has no setting {name!r}; there are {', '.join(settings)}")
         for name, version in machine().items():
             print(f"{name}: {version}")
         for seed in range(args.seeds):

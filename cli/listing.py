@@ -51,12 +51,17 @@ def run_benchmark(args: list[str]) -> int:
         raise ConfigError(f"no benchmark is called {args[0]!r}; `cairn bench` lists them")
     run = import_module(f"..benchmarks.{args[0]}", __package__).main
     from ..shaping.language.ask import LanguageError
+    from ..shaping.vision.embedder import ModelError
 
     called, sys.argv[0] = sys.argv[0], f"cairn bench {args[0]}"  # what its usage and errors call it
     try:
         run(args[1:])
-    except LanguageError as error:  # no server, a wrong key: the message is for a person
+    except (LanguageError, ModelError) as error:  # no server, a wrong key, no model: the message is for a person
         raise ConfigError(str(error)) from None
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        raise ConfigError(str(error)) from None  # an extra is missing
     finally:
         sys.argv[0] = called
     return 0

@@ -14,6 +14,7 @@ import pytest
 
 from cairn.cli import COMMANDS, main
 from cairn.runs import Run, first_difference
+from cairn.shaping.vision import ModelError
 
 EMPTY = "cairn/MiniGrid-Empty-5x5-v0"
 SMALL = ["--num-envs", "4", "--agent-args", "n_steps=32", "batch_size=64", "n_epochs=2", "--threads", "1"]
@@ -268,3 +269,29 @@ def test_a_terminal_gets_a_bar() -> None:
     text = screen.getvalue()
     for part in ("2,048 steps", "50%", "return 0.5", "success 25%", "a line [to keep]", "/s"):
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ImportError("that takes httpx: pip install 'cairn-rl[language]'"), "pip install 'cairn-rl[language]'"),
+        (ModelError("/nowhere is no folder"), "/nowhere is no folder"),
+    ],
+)
+def test_what_a_benchmark_lacks_is_told_in_a_line(error, told, monkeypatch, capsys):
+    def broken(args):
+        raise error
+
+    monkeypatch.setattr("cairn.benchmarks.starc.main", broken)
+    assert main(["bench", "starc"]) != 0
+    out = capsys.readouterr().err
+    assert told in out and "Traceback" not in out
+
+
+def test_a_bug_in_a_benchmark_is_not_hidden(monkeypatch):
+    def broken(args):
+        raise ImportError("no module named cairn.typo")
+
+    monkeypatch.setattr("cairn.benchmarks.starc.main", broken)
+    with pytest.raises(ImportError, match="typo"):
+        main(["bench", "starc"])

@@ -1,5 +1,6 @@
 """The imitation benchmark: a cell of each part, and going on where it was."""
 
+import gymnasium as gym
 import pytest
 
 from cairn.agents.imitation import DemoPPO
@@ -56,3 +57,10 @@ def test_the_table_of_trajectories():
         "| PPO | X | Y |", "|---|---:|---:|", "| alone |  | 0.00 |",
         "| cloning beside, 2 optimal | 0.25 | 0.62 (0.50 to 0.75) |",
     ]  # fmt: skip
+
+
+def test_tasks_are_there_and_settings_that_are_not_are_named(capsys):
+    assert all(task in gym.registry for task in imitation.GRIDS)
+    with pytest.raises(SystemExit):
+        imitation.main(["demos", "--settings", "beside-3-great"])
+    assert "demos has no setting 'beside-3-great'; there are ppo, pretrain-2-optimal" in capsys.readouterr().err
