@@ -44,6 +44,12 @@ def test_low_trajectories_waste_their_time():
     assert set(imitation.BESIDE) <= {"pretrain", "beside", "fixed_balance", "learned_balance"} and DemoPPO
 
 
+def test_low_trajectories_leave_time_for_the_longest_way():
+    """MultiRoom-N6's ways take half of its time: a share of the whole time would leave none of them enough."""
+    low = imitation.trajectories("cairn/MiniGrid-MultiRoom-N6-v0", "beside-2-low", 0)
+    assert len(low.returns) == 2 and low.returns.min() > 0
+
+
 def test_the_table_of_trajectories():
     row = {"part": "demos", "steps": "8", "return": "2"}
     rows = [
