@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from torch import Tensor
@@ -23,6 +22,7 @@ from ..shaping.state import pack
 from ..shaping.stretch import Stretch
 from ..shaping.term import node_seed
 from .actions import ActionForm
+from .replay_finals import Finals
 
 CHUNK_BYTES, CHUNK_ROWS = 1 << 26, 1 << 14
 """At most so much is drawn at once for several minibatches."""
@@ -76,26 +76,21 @@ class ReplayBuffer:
         self.clock = 0  # steps lived; row clock % ring is where the lanes are now
         self.generator = torch.Generator().manual_seed(node_seed(seed, "replay"))
         self._check_memory()
-        # torch.zeros would touch every page at once; np.zeros and torch.empty take memory as it fills.
+        # torch.zeros would touch every page at once; torch.empty takes memory as it fills.
         like = zeros(observation_space, (0,))
         self.seen: dict[str, Any] = {"obs": tree_map(self._room, like), "facts": {}}
-        self.pool: dict[str, Any] = {"obs": tree_map(lambda v: v.to(device), like), "facts": {}}
+        self.finals = Finals(like, self.ring, lanes, device)
         self.lived: dict[str, Tensor] = {
             "action": self._room(torch.zeros(0, self.form.width, dtype=self.form.dtype)),
             "reward": self._room(torch.zeros(0)),
             "terminated": self._room(torch.zeros(0, dtype=torch.bool)),
             "truncated": self._room(torch.zeros(0, dtype=torch.bool)),
-            # Place of the last observation in the pool, or -1; rows that are not in use have -1.
-            "final": self._room(torch.zeros(0, dtype=torch.int32)).fill_(-1),
         }
         if seat is not None:
             self.lived["start"] = self._room(torch.zeros(0, dtype=torch.bool))
             self.lived["episode"] = self._room(torch.zeros(0, dtype=torch.int32))
             self.lived["t"] = self._room(torch.zeros(0, dtype=torch.int32))
             seat.learn_from(self)
-        # The pool is a queue, freed in the order it is filled: first place, places taken, and how many each row has.
-        self.first = self.taken = 0
-        self.ends = np.zeros(self.ring, np.int32)
         # Episodes that are open.
         self.open: dict[str, Tensor] = {
             "fresh": torch.ones(lanes, dtype=torch.bool, device=device),
@@ -142,7 +137,8 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes of all columns, the pool of last observations included."""
-        columns = tree_leaves({"seen": self.seen, "pool": self.pool, "lived": self.lived})
+        kept = {"finals": self.finals.pool, "place": self.finals.place}
+        columns = tree_leaves({"seen": self.seen, "lived": self.lived, **kept})
         return sum(leaf.numel() * leaf.element_size() for leaf in columns)
 
     def now(self) -> Any:
@@ -154,8 +150,8 @@ class ReplayBuffer:
         self._know(info.get("facts", {}))
         if self.clock:
             last = (self.clock - 1) % self.ring
-            broken = (self.lived["final"][last] < 0).nonzero()[:, 0]
-            self._keep(last, broken, tree_map(lambda column: column[self.row], self.seen))
+            broken = (self.finals.place[last] < 0).nonzero()[:, 0]
+            self.finals.keep(last, broken, tree_map(lambda column: column[self.row], self.seen))
         self._see(self.row, obs, info)
         self.open["fresh"].fill_(True)
         self.open["length"].zero_()
@@ -166,7 +162,7 @@ class ReplayBuffer:
         if self.seat is not None and not self.seen["facts"]:
             for name, fact in facts.items():
                 self.seen["facts"][name] = self._room(fact[:0])
-                self.pool["facts"][name] = fact.new_zeros((self._places, *fact.shape[1:]), device=self.device)
+                self.finals.know(name, fact)
 
     def _see(self, row: int, obs: Tree, info: Mapping[str, Any]) -> None:
         tree_map(lambda column, new: column[row].copy_(new), self.seen["obs"], obs)
@@ -192,12 +188,12 @@ class ReplayBuffer:
         valid = info.get("valid")
         if valid is not None:
             valid = self._valid(valid.to(self.device), at)
-        self._free(following)
+        self.finals.free(following)
         done = lived["terminated"][at] | lived["truncated"][at]
         lanes = done.nonzero()[:, 0]  # waits for the device, once a step: the environments did too
         if len(lanes):
             facts = info.get("facts", {}) | dict(info.get("final_facts", {}))
-            self._keep(at, lanes, {"obs": info["final_obs"], "facts": facts})
+            self.finals.keep(at, lanes, {"obs": info["final_obs"], "facts": facts})
         self._see(following, obs, info)
         start = now["fresh"] if valid is None else now["fresh"] & valid
         if self.seat is not None:
@@ -231,69 +227,17 @@ class ReplayBuffer:
         won = None if success is None else success[lanes.to(success.device)].bool().tolist()
         return Ended(lanes, total, length, won)
 
-    # ---- last observations ---------------------------------------------------------------------------------
-
-    @property
-    def _places(self) -> int:
-        return len(tree_leaves(self.pool["obs"])[0])
-
-    def _keep(self, row: int, lanes: Tensor, last: Mapping[str, Any]) -> None:
-        """Put the rows ``lanes`` of ``last`` into the pool, as what a step of ``row`` led to."""
-        count = len(lanes)
-        if not count:
-            return
-        if self.taken + count > self._places:
-            self._grow(self.taken + count)
-        place = (self.first + self.taken + torch.arange(count, device=self.device)) % self._places
-        last = {"obs": last["obs"], "facts": {name: last["facts"][name] for name in self.pool["facts"]}}
-        tree_map(lambda pool, v: pool.index_copy_(0, place, v[lanes.to(v.device)].to(self.device)), self.pool, last)
-        self.lived["final"][row, lanes] = place.int()
-        self.ends[row] += count
-        self.taken += count
-
-    def _free(self, row: int) -> None:
-        """Forget the last observations that belong to a row about to be written over."""
-        count = int(self.ends[row])
-        if count:
-            self.first, self.taken, self.ends[row] = (self.first + count) % self._places, self.taken - count, 0
-            self.lived["final"][row].fill_(-1)
-
-    def _grow(self, needed: int) -> None:
-        """Double the pool, its first place at 0."""
-        places, more = self._places, max(needed, 2 * self._places, self.lanes, 64)
-        self.lived["final"] = self._placed()
-
-        def grown(pool: Tensor) -> Tensor:
-            new = pool.new_zeros(more, *pool.shape[1:])
-            new[:places] = pool.roll(-self.first, 0)
-            return new
-
-        self.pool, self.first = tree_map(grown, self.pool), 0
-
-    def _placed(self) -> Tensor:
-        """The column ``final`` as it were if the pool's first place were 0."""
-        final = self.lived["final"]
-        return torch.where(final >= 0, (final - self.first) % max(self._places, 1), -1)
-
     # ---- asking --------------------------------------------------------------------------------------------
 
     def after(self, at: Tensor, lane: Tensor) -> dict[str, Any]:
         """The true next observations and facts of the steps at rows ``at [B]`` of lanes ``lane [B]``."""
         following = tree_map(lambda column: column[(at + 1) % self.ring, lane], self.seen)
-        if not self._places:
-            return dict(following)
-        final = self.lived["final"][at, lane].long()
-        place, last = final.clamp(min=0), final >= 0
-
-        def choose(pool: Tensor, now: Tensor) -> Tensor:
-            return torch.where(last.reshape(-1, *[1] * (now.dim() - 1)), pool[place], now)
-
-        return dict(tree_map(choose, self.pool, following))
+        return self.finals.instead(at, lane, following)
 
     def rows(self, at: Tensor, lane: Tensor) -> Stretch:
         """Kept transitions ``[B]`` as rewards see them, actions as executed."""
         before, after = tree_map(lambda column: column[at, lane], self.seen), self.after(at, lane)
-        own = {name: self.lived[name][at, lane] for name in self.lived if name not in ("final", "valid")}
+        own = {name: self.lived[name][at, lane] for name in self.lived if name != "valid"}
         return Stretch(
             obs=before["obs"],
             action=self.form.executed(own["action"]),
@@ -366,7 +310,7 @@ class ReplayBuffer:
         ahead = torch.arange(self.n_steps, device=self.device)[:, None]
         steps = (at + ahead) % self.ring
         left = (self.row - at - 1) % self.ring  # steps that were lived after this one
-        stops = (self.lived["final"][steps, lane] >= 0) | (ahead >= left)
+        stops = (self.finals.place[steps, lane] >= 0) | (ahead >= left)
         going = torch.cat([torch.zeros_like(stops[:1]), stops[:-1]]).cumsum(0) == 0
         last = going.sum(0) - 1
         steps = torch.where(going, steps, at)  # what lies beyond an end is not asked about
@@ -415,13 +359,12 @@ class ReplayBuffer:
     def state(self) -> dict[str, Any]:
         """All of it, as a state tree."""
         seen, lived = min(self.clock + 1, self.ring), min(self.clock, self.ring)
-        columns = {**self.lived, "final": self._placed()}
-        order = (self.first + torch.arange(self.taken, device=self.device)) % max(self._places, 1)
+        columns = {**self.lived, "final": self.finals.placed()}
         return {
             "clock": self.clock,
             "seen": pack(tree_map(lambda v: v[:seen], self.seen)),
             "lived": {name: v[:lived].clone() for name, v in columns.items()},
-            "pool": tree_map(lambda v: v[order], self.pool),
+            "pool": self.finals.queue(),
             "open": pack(self.open),
             "generator": self.generator.get_state(),
             "shares": None if self.shares is None else self.shares.clone(),
@@ -433,7 +376,7 @@ class ReplayBuffer:
         """Put back what :meth:`state` gave, into a buffer made with the same arguments.
 
         Raises:
-            ValueError: The buffer is of another size, or of other spaces, lanes or reward.
+            ValueError: The buffer is of another size, or of other spaces, lanes or reward, or it is damaged.
         """
         seen, lived = state["seen"], state["lived"]
         self.clock = state["clock"]
@@ -441,7 +384,8 @@ class ReplayBuffer:
         if "valid" in lived and "valid" not in self.lived:
             self._valid(torch.ones(self.lanes, dtype=torch.bool, device=self.device), 0)
         rows_of = {"seen": min(self.clock + 1, self.ring), "lived": min(self.clock, self.ring)}
-        for part, own, there in (("seen", self.seen, seen), ("lived", self.lived, dict(lived))):
+        columns = {**self.lived, "final": self.finals.place}
+        for part, own, there in (("seen", self.seen, seen), ("lived", columns, dict(lived))):
             like = tree_map(lambda v: v[: rows_of[part]], own)  # noqa: B023
             try:
                 check_like(there, like, part)
@@ -451,11 +395,9 @@ class ReplayBuffer:
                     f"with the same arguments, on as many environments ({error})"
                 ) from None
         tree_map(lambda column, v: column[: len(v)].copy_(v), self.seen, seen)
-        tree_map(lambda column, v: column[: len(v)].copy_(v), self.lived, dict(lived))
-        self.pool, self.first = tree_map(lambda v: v.clone().to(self.device), state["pool"]), 0
-        self.taken = self._places
-        self.ends[:] = 0
-        self.ends[: len(lived["final"])] = (lived["final"] >= 0).sum(1).cpu().numpy()
+        for name, column in self.lived.items():
+            column[: len(lived[name])].copy_(lived[name])
+        self.finals.load(state["pool"], lived["final"])
         self.open = tree_map(lambda v: v.clone().to(self.device), state["open"])
         self.generator.set_state(state["generator"].cpu())
         self.shares = None if state["shares"] is None else state["shares"].clone().to(self.device)

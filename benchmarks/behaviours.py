@@ -120,7 +120,7 @@ def worlds(it: Behaviour, lanes: int, dense: bool = False) -> BatchEnv:
     from cairn.envs import from_gymnasium
 
     def one() -> "gym.Env[Any, Any]":
-        import gymnasium_robotics  # type: ignore[import-not-found,unused-ignore]
+        import gymnasium_robotics  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         gym.register_envs(gymnasium_robotics)
         return gym.wrappers.FlattenObservation(gym.make(f"{it.env}{'Dense' if dense else ''}-v4"))

@@ -112,7 +112,7 @@ def minigrid_sync(upstream: str, lanes: int, seconds: float, cut: int | None) ->
 
 def envpool_batch(upstream: str, lanes: int, seconds: float, cut: int | None) -> tuple[float, str]:
     """EnvPool, synchronous, with as many threads as there are cores or environments."""
-    import envpool  # type: ignore[import-not-found]
+    import envpool  # type: ignore[import-not-found,unused-ignore]
 
     more = {} if cut is None else {"max_episode_steps": cut}
     threads = min(lanes, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -112,7 +112,7 @@ def gymnasium_vector(task: str, num_envs: int, mode: str) -> Contender:
 
 def envpool_vector(task: str, num_envs: int, threads: int) -> Contender:
     """EnvPool's own v5."""
-    import envpool  # type: ignore[import-not-found]
+    import envpool  # type: ignore[import-not-found,unused-ignore]
 
     envs = envpool.make_gymnasium(task, num_envs=num_envs, num_threads=threads, seed=0)
     envs.reset()

@@ -334,3 +334,19 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     for wrong in (made(world, 20), made(walk(2)[0], 1000), made(walk(2, dict_obs=False)[0], 1000, "task")):
         with pytest.raises(ValueError, match="build the model with the same"):
             wrong.load(state)
+
+
+@pytest.mark.parametrize("damage", ["one too many", "twice the same", "beyond the end"])
+def test_a_state_whose_last_observations_are_not_those_of_its_episodes_is_refused(damage: str) -> None:
+    world, x = walk(2, dict_obs=False)
+    buffer = made(world, 1000)
+    live(buffer, x)
+    state = buffer.state()
+    place = state["lived"]["final"]
+    first, second = (place >= 0).nonzero()[:2].tolist()
+    if damage == "one too many":
+        state["pool"] = tree_map(lambda v: torch.cat([v, v[:1]]), state["pool"])
+    else:
+        place[tuple(first)] = place[tuple(second)] if damage == "twice the same" else 1000
+    with pytest.raises(ValueError, match="damaged"):
+        made(world, 1000).load(state)
