@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from ..shaping.adam import Adam
+from .compiled_images import CHANNELS, SIDE, Layout, Loop
 from .models import parts as split
-
-SIDE = 64
-WIDTHS = (32, 64, 32, 16)
 
 
 class ImageDescriptor:
@@ -43,50 +42,49 @@ class ImageDescriptor:
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._encoder, self._decoder = _networks(width)
-        parameters = [*self._encoder.parameters(), *self._decoder.parameters()]
-        self._optimiser = torch.optim.Adam(parameters, lr=rate)
-
-    def _redrawn(self, pictures: Tensor) -> Tensor:
-        out: Tensor = self._decoder(self._encoder(pictures))
-        return out
+            networks = _networks(width)
+        layout = Layout(width)
+        self._loop, self._numbers = Loop(layout), layout.gather(*networks)
+        self._optimiser = Adam([self._numbers], lr=rate)
 
     def fit(self, features: Tensor) -> None:
         """Learn from pictures, uint8 ``[P, H, W, 3]``."""
-        pictures = prepared(features)
+        pictures = _shown(features)
         order = torch.randperm(len(pictures), generator=self._generator)
         cut = max(1, len(order) * 4 // 5)
         learn, held = order[:cut], order[cut:] if cut < len(order) else order
         before, rises = float("inf"), 0
-        for _ in range(self.epochs):
+        for left in reversed(range(self.epochs)):
             for part in split(len(learn), self.batch, self._generator):
-                batch = pictures[learn[part]]
-                loss = (self._redrawn(batch) - batch).square().mean()
-                self._optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                self._numbers.grad = self._loop.slope(self._numbers, pictures, learn[part])
                 self._optimiser.step()
-            error = float(self._errors(pictures[held]).mean())
+            # Whether it has risen matters only while so many rises can still end the fit before its last pass.
+            if rises + left - (before == float("inf")) < self.patience:
+                continue
+            error = float(self._loop(self._numbers, pictures, held)[1].mean())
             rises = rises + 1 if error > before else rises
             before = error
             if rises >= self.patience:
                 break
         self.version += 1
 
-    @torch.no_grad()
     def encode(self, features: Tensor) -> Tensor:
         """Pictures, uint8 ``[P, H, W, 3]``, to points ``[P, M]``."""
-        parts = [self._encoder(prepared(features[at : at + 128])) for at in range(0, len(features), 128)]
-        return torch.cat(parts) if parts else torch.zeros(0, self.width)
+        return self._look(features, redraw=False)[0]
 
-    @torch.no_grad()
     def surprise(self, features: Tensor) -> Tensor:
         """The mean squared error of each picture's redrawing, ``[P]``."""
-        parts = [self._errors(prepared(features[at : at + 128])) for at in range(0, len(features), 128)]
-        return torch.cat(parts) if parts else torch.zeros(0)
+        return self._look(features)[1]
 
-    @torch.no_grad()
-    def _errors(self, pictures: Tensor) -> Tensor:
-        return (self._redrawn(pictures) - pictures).square().flatten(1).mean(-1)
+    def _look(self, features: Tensor, *, redraw: bool = True) -> tuple[Tensor, Tensor]:
+        return self._loop(self._numbers, _shown(features), torch.arange(len(features)), redraw=redraw)
+
+
+def _shown(frames: Tensor) -> Tensor:
+    """Pictures, uint8 ``[P, H, W, 3]``, as the loop takes them: 64 x 64, bytes or float32 from 0 to 1."""
+    if frames.shape[1:3] == (SIDE, SIDE):
+        return frames
+    return prepared(frames).permute(0, 2, 3, 1).contiguous()
 
 
 def prepared(frames: Tensor) -> Tensor:
@@ -97,14 +95,15 @@ def prepared(frames: Tensor) -> Tensor:
     return pictures
 
 
-def _networks(width: int) -> tuple[nn.Module, nn.Module]:
-    inside = SIDE // 2 ** len(WIDTHS)
+def _networks(width: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """The layers as torch has them: where the first weights come from."""
+    inside = SIDE // 2 ** (len(CHANNELS) - 1)
     down: list[nn.Module] = []
-    for a, b in zip((3, *WIDTHS), WIDTHS):
+    for a, b in zip(CHANNELS, CHANNELS[1:]):
         down += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.SELU()]
-    flat = WIDTHS[-1] * inside * inside
-    up: list[nn.Module] = [nn.Linear(width, flat), nn.SELU(), nn.Unflatten(1, (WIDTHS[-1], inside, inside))]
-    mirrored = (*WIDTHS[::-1], 3)
+    flat = CHANNELS[-1] * inside * inside
+    up: list[nn.Module] = [nn.Linear(width, flat), nn.SELU(), nn.Unflatten(1, (CHANNELS[-1], inside, inside))]
+    mirrored = CHANNELS[::-1]
     for a, b in zip(mirrored, mirrored[1:]):
         up += [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), nn.SELU()]
     up[-1] = nn.Sigmoid()
