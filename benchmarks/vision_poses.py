@@ -71,6 +71,15 @@ class Springs(BatchWrapper):
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, env.num_envs)
         self.obs = torch.zeros(env.num_envs, model.nq - 2 + model.nv, dtype=torch.float64)
 
+    @property
+    def frame_every(self) -> int:
+        """Actions between two pictures; the world below counts its own steps, and would paint all of them."""
+        return self.env.frame_every // HOLD
+
+    @frame_every.setter
+    def frame_every(self, k: int) -> None:
+        self.env.frame_every = k * HOLD
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes."""
         self.obs, info = self.env.reset(seed=seed, options=options)

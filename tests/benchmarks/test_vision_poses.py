@@ -85,6 +85,27 @@ def test_rewards_of_the_score() -> None:
     assert vision_poses.true(x).tolist() == [0.25, 0.5] and vision_poses.constant(x).tolist() == [1, 1]
 
 
+def test_pictures_are_taken_where_actions_end_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LENGTH", 3), ("HOLD", 2)):
+        monkeypatch.setattr(vision_poses, name, value)
+    env: Any = vision_poses.batch("kneeling", 2, pictures=True)
+    try:
+        env.frame_every = 1
+        assert env.frame_every == 1
+        _, info = env.reset(seed=0)
+    except RuntimeError as error:
+        pytest.skip(f"no OpenGL here: {error}")
+    painted, inner = [], env.unwrapped
+    paint = inner._paint
+    monkeypatch.setattr(inner, "_paint", lambda lane: (painted.append(lane), paint(lane))[1])
+    for action in range(3):
+        *_, truncated, info = env.step(torch.zeros(2, 17))
+        assert info["_frame"].all() and torch.equal(info["_final_frame"], truncated)
+        assert bool(truncated.all()) == (action == 2)
+    assert painted == [0, 1, 0, 1, 0, 1, 0, 1], "one for each action and lane, and the first of the next episodes"
+    env.close()
+
+
 class Red:
     """Any picture is as red as it is."""
 
