@@ -53,6 +53,7 @@ class SideBySide:
         moments: Slices of a training; the course has a value for each.
         episodes: Fresh episodes at the end, from which the score comes.
         keep_episodes: How many of them are kept whole, for the analyser and the gate.
+        deterministic: Whether the trained agent takes its likeliest action in them instead of drawing.
     """
 
     make_env: Callable[[], BatchEnv]
@@ -63,6 +64,7 @@ class SideBySide:
     moments: int = 10
     episodes: int = 100
     keep_episodes: int = 32
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.moments < 1 or self.episodes < 1:
@@ -140,7 +142,7 @@ class SideBySide:
         taken = 0 if runner.model is None else int(runner.model.num_timesteps)
         if runner.error:
             return Trial(float("nan"), runner.course, taken, runner.seconds, runner.error)
-        env, act = runner.stages[-1], acting(runner.model, False)
+        env, act = runner.stages[-1], acting(runner.model, self.deterministic)
         told = evaluate_batch(act, env, self.episodes, fresh_seed(seed, "reward design"))
         kept = record(env, act, self.keep_episodes, fresh_seed(seed, "kept")) if self.keep_episodes else None
         score = told.return_mean if told.success is None else told.success

@@ -8,7 +8,7 @@ machine and the versions with its figures, and goes on where it was when it is s
 BENCHMARKS: dict[str, str] = {
     "barfi": "episodes that reach the goal with a good and a misleading hint: BARFI, plain sum, potential, task alone",
     "beacons": "Words as Beacons: steps to solve by subgoal accuracy and form; how good a model's plans are",
-    "behaviours": "Text2Reward's behaviours of Hopper and Ant by predicate, and Fetch: needs a language model's server",
+    "behaviours": "Text2Reward's behaviours of Hopper and Ant by predicate, and Fetch: by a server or recorded answers",
     "bonuses": "what each intrinsic bonus costs beside PPO, and steps to solve KeyCorridorS3R3 with each",
     "credit": "a learned step reward summed, gated, clipped, as differences and as a minimum, tuning one base policy",
     "design_crafter": "Auto MC-Reward in Crafter: lava deaths by round, causes of death named, seeded faults stopped",

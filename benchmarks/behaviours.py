@@ -1,20 +1,24 @@
 """Text2Reward's new behaviours of Hopper and Ant, judged by predicates, and Fetch beside the expert's reward.
 
     python benchmarks/behaviours.py --server http://127.0.0.1:8000/v1 --model NAME [--only hopper-front-flip ...]
-    python benchmarks/behaviours.py        # without a server: what would be run, each cell "not run here"
+    python benchmarks/behaviours.py --recordings     # completions that were recorded, see behaviours_recorded.py
+    python benchmarks/behaviours.py        # without either: what would be run, each cell "not run here"
 
 Xie et al., "Text2Reward: Reward Shaping with Language Models for Reinforcement Learning" (2024), section 4, has people
 judge videos of six behaviours, over 94 % of them right; here a predicate on the states of each fresh episode stands for
 the judge. The model is shown the typed world (positions and velocities of joints and bodies, what is in contact) and
-the sentence, never the environment's own reward, and after each training what was found and how many episodes the
-predicate passed. FetchReach (gymnasium-robotics, extra "bench"; 1.4.2 makes it with MuJoCo before 4 alone) is judged by
-its own word for success, and "expert" is an agent trained as long on its own dense reward. Any OpenAI-compatible server
-will do (extra "language"); programs run in the jail. A search that was killed goes on from its folder.
+the sentence, never the environment's own reward, and after each training what was found, what fresh episodes of the
+agent looked like, and how many of them the predicate passed. Agents are judged by their likeliest action; every
+behaviour has the same PPO, and steps of its own. FetchReach (gymnasium-robotics, extra "bench"; 1.4.2 makes it with
+MuJoCo before 4 alone) is judged by its own word for success, and "expert" is an agent trained as long on its own dense
+reward. Any OpenAI-compatible server will do (extra "language"); programs run in the jail. A search that was killed goes
+on from its folder.
 """
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,27 +26,24 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
-from torch import Tensor
 
 from cairn.agents.design import SideBySide
 from cairn.agents.designing import Asked
+from cairn.benchmarks.behaviours_recorded import Recordings, Unrecorded
+from cairn.benchmarks.behaviours_shown import DOCS, FALLS, qpos, watched
+from cairn.benchmarks.standin import Standin
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 from cairn.envs import BatchEnv
 from cairn.shaping import Stretch, Task
+from cairn.shaping.language import LanguageError
 from cairn.shaping.language.search import Candidate, Recorded, Trial, Workshop, record, text2reward
+from cairn.shaping.language.search.prompts import VERSION
+from cairn.shaping.language.search.workshop import NobodyError
 
 GOAL = 0.94
-PPO = {"n_steps": 128, "batch_size": 1024, "n_epochs": 5, "learning_rate": 3e-4, "ent_coef": 0.0}
+RECORDINGS = RESULTS / "behaviours" / "recordings"
+PPO = {"n_steps": 64, "batch_size": 256, "n_epochs": 10, "learning_rate": 3e-4, "ent_coef": 0.0}
 LYING = {"terminate_when_unhealthy": False}
-QPOS = {
-    "Hopper": "a leg that hops in a plane: qpos is x, z (m), pitch of the torso (rad, positive leans forward, not "
-    "wrapped), angles of thigh, leg and foot",
-    "Ant": "a torso on four legs: qpos is x, y, z (m), orientation (quaternion w, x, y, z), then hip and ankle of each "
-    "leg: front left, front right, back left, back right (rad)",
-}
-
-
-DOCS = {"gripper": "x, y, z of the gripper (m)", "target": "x, y, z of where it is to be (m)"}
 
 
 class Behaviour(NamedTuple):
@@ -54,24 +55,28 @@ class Behaviour(NamedTuple):
     task: str
     shown: Callable[[Stretch], bool]
     """From the transitions of one episode ``[L]``."""
+    steps: int
+    """Of each training, where ``--steps`` does not say it."""
+
+    @property
+    def docs(self) -> dict[str, str]:
+        """What the inputs mean in this environment."""
+        falls = FALLS.get(self.env) if self.args != LYING else "never: an episode goes on after a fall"
+        return DOCS[self.env] | ({"terminated": falls} if falls else {})
 
 
 # ---- predicates: each looks at the states of one episode -------------------------------------------------
 
 
-def _qpos(x: Stretch) -> Tensor:
-    return torch.cat([x.fact("qpos")[:1], x.fact("qpos", of_next=True)])
-
-
 def forward(x: Stretch, metres: float) -> bool:
     """It came so far along x, and did not fall."""
-    where = _qpos(x)[:, 0]
+    where = qpos(x)[:, 0]
     return float(where[-1] - where[0]) >= metres and not bool(x.terminated.any())
 
 
 def flip(x: Stretch, way: float) -> bool:
     """After a whole turn of the torso, ``way`` 1 forwards and -1 backwards, it stood on its foot again."""
-    state = _qpos(x)[1:]
+    state = qpos(x)[1:]
     turned = way * state[:, 2]
     upright = (turned - (turned / math.tau).round() * math.tau).abs() < 0.5
     stands = upright & (state[:, 1] > 0.7) & x.fact("feet", of_next=True)[:, 0].bool()
@@ -81,17 +86,17 @@ def flip(x: Stretch, way: float) -> bool:
 def waves(x: Stretch, leg: int = 0) -> bool:
     """In the last 200 steps one foot is in the air most of the time, its hip swings to and fro, the torso stands."""
     last = x[-200:]
-    hip, aloft = _qpos(last)[:, 7 + 2 * leg], ~last.fact("feet", of_next=True)[:, leg].bool()
+    hip, aloft = qpos(last)[:, 7 + 2 * leg], ~last.fact("feet", of_next=True)[:, leg].bool()
     away = hip - hip.mean()
     side = torch.sign(away[away.abs() > 0.15])
     swings = int((side[1:] != side[:-1]).sum())
-    stands = bool((_qpos(last)[:, 2] > 0.3).all()) and not bool(x.terminated.any())
+    stands = bool((qpos(last)[:, 2] > 0.3).all()) and not bool(x.terminated.any())
     return stands and len(last.t) == 200 and float(aloft.float().mean()) > 0.8 and swings >= 4
 
 
 def lies(x: Stretch) -> bool:
     """In the last 50 steps the torso is on the ground, or as near as it gets, and still."""
-    last = _qpos(x[-50:])[:, :3]
+    last = qpos(x[-50:])[:, :3]
     still = float((last[1:] - last[:-1]).norm(dim=1).max()) < 0.02
     return len(x.t) >= 50 and bool((last[:, 2] < 0.35).all()) and still
 
@@ -102,19 +107,23 @@ def reaches(x: Stretch) -> bool:
 
 
 BEHAVIOURS = {
-    "hopper-forward": Behaviour("Hopper", {}, "hop forward without falling", partial(forward, metres=4.0)),
-    "hopper-front-flip": Behaviour("Hopper", LYING, "do a front flip and land on the foot", partial(flip, way=1.0)),
-    "hopper-back-flip": Behaviour("Hopper", LYING, "do a back flip and land on the foot", partial(flip, way=-1.0)),
-    "ant-forward": Behaviour("Ant", {}, "walk forward along x without falling", partial(forward, metres=5.0)),
-    "ant-wave-leg": Behaviour("Ant", {}, "stand on three legs and wave the front left leg", waves),
-    "ant-lie-down": Behaviour("Ant", LYING, "lie down on the ground and keep still", lies),
-    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches),
+    "hopper-forward": Behaviour("Hopper", {}, "hop forward without falling", partial(forward, metres=4.0), 600_000),
+    "hopper-front-flip": Behaviour(
+        "Hopper", LYING, "do a front flip and land on the foot", partial(flip, way=1.0), 600_000
+    ),
+    "hopper-back-flip": Behaviour(
+        "Hopper", LYING, "do a back flip and land on the foot", partial(flip, way=-1.0), 600_000
+    ),
+    "ant-forward": Behaviour("Ant", {}, "walk forward along x without falling", partial(forward, metres=5.0), 600_000),
+    "ant-wave-leg": Behaviour("Ant", {}, "stand on three legs and wave the front left leg", waves, 600_000),
+    "ant-lie-down": Behaviour("Ant", LYING, "lie down on the ground and keep still", lies, 300_000),
+    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches, 1_000_000),
 }
 
 
 def worlds(it: Behaviour, lanes: int, dense: bool = False) -> BatchEnv:
     """A batch of a behaviour's environment; of Fetch's with its own sparse reward, or the dense one."""
-    if it.env in QPOS:
+    if it.env in FALLS:
         made: Any = gym.make_vec(f"cairn/{it.env}-v5", num_envs=lanes, **it.args)
         return made  # type: ignore[no-any-return]
     from cairn.envs import from_gymnasium
@@ -169,41 +178,93 @@ def feedback(candidate: Candidate) -> str:
     if candidate.score >= GOAL:
         return ""
     lines = [f"In {candidate.score:.0%} of fresh episodes the agent did what was asked for, as a check on states says."]
+    if candidate.trial is not None and candidate.trial.episodes is not None:
+        lines += watched(candidate.trial.episodes)
     return "\n".join([*lines, *(f"- {finding}" for finding in candidate.findings)])
 
 
-def search(name: str, args: argparse.Namespace) -> list[float]:
-    """One behaviour: the score of each round's agent."""
+def steps_of(name: str, args: argparse.Namespace) -> int:
+    """Environment steps of a training."""
+    return int(args.steps or BEHAVIOURS[name].steps)
+
+
+class Searched(NamedTuple):
+    """What came of a search."""
+
+    rounds: list[float]
+    """The score of each round's agent."""
+    again: list[float]
+    """Of agents trained on the best program with other seeds."""
+    prompts: str
+    """In how many requests a recording's prompt was the very one; "" where a model was asked."""
+
+
+def search(name: str, args: argparse.Namespace) -> Searched:
+    """One behaviour.
+
+    Raises:
+        Unrecorded: Nobody has recorded an answer to the next prompt.
+    """
     it = BEHAVIOURS[name]
     batch = worlds(it, args.recorded)
     seen = judged(record(batch, seed=args.seed), it.shown)
     batch.close()
     trials = SideBySide(
-        partial(worlds, it, args.envs), args.steps, agent_args=PPO, episodes=1, keep_episodes=args.episodes
-    )
+        partial(worlds, it, args.envs), steps_of(name, args), agent_args=PPO, episodes=1, keep_episodes=args.episodes,
+        deterministic=True,
+    )  # fmt: skip
     shop = Workshop(
         it.env, it.task, seen, ByPredicate(trials, it.shown), folder=args.out / name, with_task=False, gate=0.0,
-        docs=DOCS | ({"qpos": QPOS[it.env]} if it.env in QPOS else {}),
-        say=lambda text: print(f"  {name}: {text}", flush=True),
+        docs=it.docs, say=lambda text: print(f"  {name}: {text}", flush=True),
     )  # fmt: skip
     shop.shown = tuple(i for i in shop.shown if i.name != "task_reward")
+    with giver(name, args, shop.say) as (client, prompts):
+        client.check()
+        designer = Asked(client, VERSION, args.temperature, say=shop.say)
+        found = text2reward(shop, designer, args.rounds, feedback, final_seeds=args.again, seed=args.seed)
+        return Searched([c.score for c in found.candidates if c.outcome == "trained"], found.final, prompts())
+
+
+@contextmanager
+def giver(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """A client of the server, or of one on this machine that has the recordings; and how many prompts were theirs."""
     from cairn.shaping.language import Client
 
-    client = Client(args.server, args.model, key_env=args.key_env or None)
-    client.check()
-    designer = Asked(client, "reward-design@2", args.temperature)
-    found = text2reward(shop, designer, args.rounds, feedback, seed=args.seed)
-    return [c.score for c in found.candidates if c.outcome == "trained"]
+    if args.recordings is None:
+        yield Client(args.server, args.model, key_env=args.key_env or None), lambda: ""
+        return
+    # In the search's folder, since a search that goes on does not ask again.
+    answered = Cells(args.out / name / "answered.csv", ("recording",))
+
+    def told(path: Path, same: bool) -> None:
+        say(f"{path.name} answers" + ("" if same else ", though its prompt has other numbers"))
+        if not answered.done({"recording": path.name}):
+            answered.add({"recording": path.name, "prompt": "the same" if same else "other numbers"})
+
+    def count() -> str:
+        same = [row["prompt"] == "the same" for row in answered.rows()]
+        return f"{sum(same)} of {len(same)}"
+
+    about = f"{name} ({BEHAVIOURS[name].task}), seed {args.seed}: a recorded request. The completion was written by: ?"
+    recordings = Recordings(args.recordings, f"{name}-seed{args.seed}", about, told)
+    with Standin(recordings, model=args.model) as server:
+        try:
+            yield Client(server.url, args.model, key_env=None), count
+        except NobodyError:
+            if recordings.missing is None:
+                raise
+            raise Unrecorded(recordings.missing) from None
 
 
 def expert(name: str, args: argparse.Namespace) -> str:
     """The score of an agent trained as long on Fetch's own dense reward; the others have none for what is asked."""
     it = BEHAVIOURS[name]
-    if it.env in QPOS:
+    if it.env in FALLS:
         return ""
     trials = SideBySide(
-        partial(worlds, it, args.envs, True), args.steps, agent_args=PPO, episodes=1, keep_episodes=args.episodes
-    )
+        partial(worlds, it, args.envs, True), steps_of(name, args), agent_args=PPO, episodes=1,
+        keep_episodes=args.episodes, deterministic=True,
+    )  # fmt: skip
     return f"{ByPredicate(trials, it.shown).train([Task()], args.seed)[0].score:.2f}"
 
 
@@ -211,14 +272,16 @@ def table(rows: Sequence[dict[str, str]], model: str) -> str:
     """Every behaviour with what it came to, or that it was not run."""
     done = {row["behaviour"]: row for row in rows if row["model"] == model and model}
     lines = [
-        "| behaviour | task | success by predicate, each round | best | over 94 % | expert |",
-        "|---|---|---|---:|---|---:|",
+        "| behaviour | task | steps of a training | success by predicate, each round | best | over 94 % "
+        "| the best again, other seeds | expert |",
+        "|---|---|---:|---|---:|---|---|---:|",
     ]
     for name, it in BEHAVIOURS.items():
         row = done.get(name)
-        cell = ("not run here", "", "", "")
+        cell = ("", "not run here", "", "", "", "")
         if row is not None:
-            cell = row["rounds"] or "no program", row["best"], row["passed"], row["expert"]
+            steps, rounds = f"{int(row['steps']):,}", row["rounds"] or "no program"
+            cell = steps, rounds, row["best"], row["passed"], row["again"], row["expert"]
         lines.append(f"| {name} | {it.task} | {' | '.join(cell)} |")
     return "\n".join(lines)
 
@@ -227,32 +290,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Search for the rewards that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", help="an OpenAI-compatible server")
+    parser.add_argument(
+        "--recordings", type=Path, nargs="?", const=RECORDINGS, help=f"no server: recorded answers; {RECORDINGS.name}"
+    )
     parser.add_argument("--model", default="", help="its name for the model")
     parser.add_argument("--key-env", default="OPENAI_API_KEY", help='the variable with its key; "" for none')
     parser.add_argument("--temperature", type=float, default=0.7, help="of the sampling")
     parser.add_argument("--only", nargs="+", choices=tuple(BEHAVIOURS), default=tuple(BEHAVIOURS), help="behaviours")
-    parser.add_argument("--steps", type=int, default=4_000_000, help="environment steps of a training")
+    parser.add_argument("--steps", type=int, help="environment steps of a training; by itself each behaviour's own")
     parser.add_argument(
         "--rounds", type=int, default=3, help="trainings of a search, each with the feedback of the last"
     )
+    parser.add_argument("--again", type=int, default=0, help="trainings on the best program with other seeds")
     parser.add_argument("--envs", type=int, default=64, help="environments of a training")
     parser.add_argument("--recorded", type=int, default=64, help="episodes of random play that programs are tried on")
     parser.add_argument("--episodes", type=int, default=64, help="fresh episodes that the predicate judges")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "behaviours", help="folder of the table and the searches")
     args = parser.parse_args(argv)
+    if args.server and args.recordings:
+        parser.error("--server asks a model and --recordings nobody: one of them")
+    args.model = args.model or ("recorded" if args.recordings else "")
     print(", ".join(f"{k} {v}" for k, v in machine().items()))
     cells = Cells(args.out / "behaviours.csv", ("behaviour", "model", "seed", "steps"))
-    for name in args.only if args.server else ():
-        key: dict[str, object] = {"behaviour": name, "model": args.model, "seed": args.seed, "steps": args.steps}
+    unrecorded: list[str] = []
+    for name in args.only if args.server or args.recordings else ():
+        steps = steps_of(name, args)
+        key: dict[str, object] = {"behaviour": name, "model": args.model, "seed": args.seed, "steps": steps}
         if not cells.done(key):
-            scores = search(name, args)
-            best = max(scores, default=0.0)
-            rounds = " ".join(f"{s:.2f}" for s in scores)
+            try:
+                found = search(name, args)
+            except Unrecorded as missing:
+                unrecorded.append(f"{name}: {missing}")
+                continue
+            best = max(found.rounds, default=0.0)
+            rounds, again = (" ".join(f"{s:.2f}" for s in scores) for scores in (found.rounds, found.again))
             passed = "yes" if best > GOAL else "no"
-            cells.add({**key, "rounds": rounds, "best": f"{best:.2f}", "passed": passed, "expert": expert(name, args)})
+            told = {"rounds": rounds, "best": f"{best:.2f}", "passed": passed, "again": again, "prompts": found.prompts}
+            cells.add({**key, **told, "expert": expert(name, args)})
     print(table(cells.rows(), args.model))
-    if not args.server:
+    if unrecorded:
+        raise LanguageError("; ".join(unrecorded))
+    if not args.server and not args.recordings:
         print("not run here: rewards for these need a capable model (--server URL --model NAME)")
 
 

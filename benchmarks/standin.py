@@ -152,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "stall":
             server.stopped.wait(server.stall)
         server.stopped.wait(server.delay)
-        self._json(200, self._completion(body, fault), fault=fault)
+        completion = self._completion(body, fault)
+        self._json(400 if "error" in completion else 200, completion, fault=fault)
 
     def _known(self) -> bool:
         if self.standin.key is not None and self.headers.get("Authorization") != f"Bearer {self.standin.key}":
@@ -180,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
             body["messages"], max(n, 1), form.get("schema"), body.get("temperature", 1.0), body.get("seed")
         )
         answer = self.standin.giver.ask(question)
+        if answer.outcome == "error" and not answer.texts:
+            return {"error": {"message": answer.why}}
         texts = list(answer.texts)[: 0 if fault == "empty" else n]
         if fault == "prose":
             texts = ["Well, that depends on how one looks at it." for _ in texts]

@@ -115,6 +115,8 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
     folder = Path(__file__).parents[1] / "benchmarks"
     assert {p.stem for p in folder.glob("*.py")} - {
         "__init__",
+        "behaviours_recorded",
+        "behaviours_shown",
         "credit_steps",
         "credit_studies",
         "credit_tables",

@@ -54,6 +54,15 @@ def test_a_reward_that_breaks_loses_its_training_and_no_other() -> None:
     assert found[0].score != found[0].score and found[2].error
 
 
+def test_a_trained_agent_is_tried_by_draws_or_by_its_likeliest_action() -> None:
+    """The training is the same, and so are the levels; an agent that hardly learned draws differently every step."""
+    drawn, likeliest = trials().train([near()], seed=3)[0], trials(deterministic=True).train([near()], seed=3)[0]
+    assert drawn.course == likeliest.course
+    assert drawn.episodes is not None and likeliest.episodes is not None
+    same = [len(x.action.unique()) for x in (drawn.episodes.rows(0), likeliest.episodes.rows(0))]
+    assert same[0] > same[1]
+
+
 def test_a_curriculum_goes_from_batch_to_batch() -> None:
     made = []
 

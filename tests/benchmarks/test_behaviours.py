@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves
+from cairn.benchmarks.behaviours_recorded import Recordings, words
+from cairn.benchmarks.behaviours_shown import watched
 from cairn.benchmarks.standin import Standin
 from cairn.shaping import Stretch
-from cairn.shaping.language import Answer, Question
-from cairn.shaping.language.search import Candidate, Trial
+from cairn.shaping.language import Answer, LanguageError, Question
+from cairn.shaping.language.search import Candidate, Recorded, Trial
 
 
 def lived(qpos: Tensor, feet: Tensor, ended: bool = False) -> Stretch:
@@ -99,11 +101,10 @@ class Writer:
 def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("httpx")
     writer = Writer()
-    small: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
     with Standin(writer) as server:
         told = ["--server", server.url, "--model", "standin", "--key-env", "", "--out", str(tmp_path)]
-        main([*small, *told, "--only", "hopper-forward"])
-        main([*small, *told, "--only", "hopper-forward"])  # it is there
+        main([*SMALL, *told, "--only", "hopper-forward"])
+        main([*SMALL, *told, "--only", "hopper-forward"])  # it is there
     first, second = writer.prompts
     # The typed world with what it means, the sentence, and no reward of the environment's own.
     assert "Task: hop forward without falling" in first and "next_qpos: float32[B, 6]" in first
@@ -114,7 +115,70 @@ def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.Capt
     assert row["rounds"] == "0.00 0.00" and row["passed"] == "no" and row["expert"] == ""
     assert (tmp_path / "hopper-forward" / "report.html").is_file()
     lines = capsys.readouterr().out.splitlines()
-    assert "| hopper-forward | hop forward without falling | 0.00 0.00 | 0.00 | no |  |" in lines
+    assert "| hopper-forward | hop forward without falling | 1,000 | 0.00 0.00 | 0.00 | no |  |  |" in lines
+
+
+SMALL: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
+
+
+def recorded(folder: Path, out: Path) -> None:
+    """The command on two rounds of a behaviour with the recordings of a folder."""
+    main([*SMALL, "--only", "hopper-forward", "--recordings", str(folder), "--out", str(out)])
+
+
+def answered(asked: Path, completion: str) -> Path:
+    """What a person does with a prompt that was written down."""
+    path = asked.with_name(asked.name.replace(".asked", ""))
+    asked.rename(path).write_text(path.read_text() + completion)
+    return path
+
+
+def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A prompt that nobody has answered stops the search; with an answer it goes on, and anew it needs nobody."""
+    pytest.importorskip("httpx")
+    folder, first = tmp_path / "recordings", tmp_path / "recordings" / "hopper-forward-seed0-1.asked.txt"
+    with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*seed0-1.asked.txt"):
+        recorded(folder, tmp_path / "a")
+    assert "Task: hop forward without falling" in first.read_text() and not (tmp_path / "a" / "behaviours.csv").exists()
+    assert "| hopper-forward | hop forward without falling |  | not run here |" in capsys.readouterr().out
+    answered(first, PROGRAM.format(1.0))
+    with pytest.raises(LanguageError, match="seed0-2.asked.txt"):
+        recorded(folder, tmp_path / "a")
+    second = answered(folder / "hopper-forward-seed0-2.asked.txt", PROGRAM.format(2.0))
+    text = second.read_text()
+    assert "ahead = 1.0 *" in text and "0% of fresh episodes" in text and "- qpos[:, 5]: " in text
+    recorded(folder, tmp_path / "a")
+    recorded(folder, tmp_path / "b")
+    for out in ("a", "b"):
+        with (tmp_path / out / "behaviours.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert row["model"] == "recorded" and row["rounds"] == "0.00 0.00" and row["prompts"] == "2 of 2"
+    # Another processor's training has other numbers; a program with others is another program.
+    second.write_text(text.replace("0% of fresh", "3% of fresh"))
+    recorded(folder, tmp_path / "c")
+    with (tmp_path / "c" / "behaviours.csv").open() as file:
+        assert next(csv.DictReader(file))["prompts"] == "1 of 2"
+    second.write_text(text.replace("ahead = 1.0 *", "ahead = 7.0 *"))
+    with pytest.raises(LanguageError, match="seed0-3.asked.txt"):
+        recorded(folder, tmp_path / "d")
+
+
+def test_a_prompt_is_its_words(tmp_path: Path) -> None:
+    program = "```python\nx = 0.5\n```\n"
+    assert words(f"{program}seen -1.5e-3, 20%") == words(f"{program}seen 4, 3.25%")
+    assert words(f"{program}seen 4") != words(f"{program}found 4") != words(f"{program.replace('5', '6')}found 4")
+    (tmp_path / "a-1.txt").write_text("no such lines")
+    with pytest.raises(ValueError, match="a-1.txt is no recording"):
+        Recordings(tmp_path, "a").ask(Question("?"))
+
+
+def test_an_agents_episodes_in_words() -> None:
+    x = hopper(math.tau, foot=False)
+    x.episode = torch.zeros(100, dtype=torch.int64)
+    told = watched(Recorded(x, torch.ones(1, dtype=torch.bool), torch.zeros(1)))
+    assert told[0] == "The agent's episodes had 100 to 100 steps, 100 on average; 0% ended by terminated."
+    assert "- qpos[:, 2]: 0.00, 1.57, 3.14, 4.71, 6.28 (of an episode: 0.00 to 6.28)" in told
+    assert told[-1] == "- feet[:, 0]: true on 0% of the steps, on 0% of the last 200"
 
 
 def test_without_a_server_every_cell_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

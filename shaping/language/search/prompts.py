@@ -12,8 +12,9 @@ from .findings import listed
 from .gate import Gate
 from .trajectories import Analysis
 
-VERSION = "reward-design@2"
+VERSION = "reward-design@3"
 _TYPES = {"f": "float32", "i": "int64", "b": "bool"}
+_COLUMNS = 16  # of an input, so many are told one by one
 _QUOTED = 6000  # characters of what a program, an error or a person said that go into a prompt
 
 
@@ -48,6 +49,9 @@ def abstraction(inputs: Sequence[Input], seen: Mapping[str, Tensor]) -> str:
 
 
 def _range(i: Input, values: Tensor) -> str:
+    if i.kind == "f" and len(i.shape) == 1 and 1 < i.shape[0] <= _COLUMNS:
+        each = [f"{float(a):.3g} to {float(b):.3g}" for a, b in zip(values.amin(0), values.amax(0))]
+        return "seen: " + "; ".join(f"[:, {k}] {text}" for k, text in enumerate(each))
     if i.kind == "f":
         return f"seen between {float(values.min()):.4g} and {float(values.max()):.4g}"
     if i.kind == "b":
@@ -77,6 +81,7 @@ def opening(
         if signs
         else ""
     )
+    stay = "" if with_task else ", unless to stay is the task"
     return f"""You write reward functions for reinforcement learning. A good one leads an agent step by step to what the
 task asks for, and never pays more for anything else.
 
@@ -86,7 +91,7 @@ Task: {task}
 {paid}{form}
 What usually makes a dense reward: distances that shrink, changes of the state towards the goal, stages of the task each
 paid once, small costs. Give every part a name in the returned dict, and to every part that is squashed (by exp, tanh)
-a temperature of its own. Pay for changes rather than for states that an agent can stay in.
+a temperature of its own. Pay for changes rather than for states that an agent can stay in{stay}.
 
 {describe()}
 

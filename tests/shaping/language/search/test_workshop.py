@@ -9,6 +9,7 @@ import torch
 from cairn.shaping import Program
 from cairn.shaping.language.search import Candidate, Trial, Workshop, prompts
 from cairn.shaping.language.search.page import page
+from cairn.shaping.programs.inputs import Input
 
 from . import made
 from .made import Scores, answer, program
@@ -104,6 +105,19 @@ def test_the_prompt_has_the_world_as_it_was_seen() -> None:
     assert "sign(sparse) + 0.1 * sign(dense)" in shop(signs=True).opening()
     for word in ("where(", "while", "compute_reward", made.TASK):
         assert word in text
+
+
+def test_the_columns_of_a_short_vector_are_told_one_by_one() -> None:
+    """A height and an angle in one input have ranges of their own; a long one keeps one range, and text stays short."""
+    seen = torch.tensor([[0.25, -3.0], [1.0, 2.0]])
+    told = prompts.abstraction((Input("pose", "f", (2,)),), {"pose": seen})
+    assert "pose: float32[B, 2]  # seen: [:, 0] 0.25 to 1; [:, 1] -3 to 2" in told
+    assert "# seen between 0 and 1" in prompts.abstraction((Input("obs", "f", (17,)),), {"obs": torch.eye(17)})
+
+
+def test_to_stay_is_said_where_the_program_is_all_the_pay() -> None:
+    assert "unless to stay is the task" in shop(with_task=False).opening()
+    assert "unless to stay" not in shop().opening()
 
 
 def test_what_others_wrote_cannot_end_its_fence() -> None:
