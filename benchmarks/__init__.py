@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, str] = {
     "qd_jax": "evaluations per second beside QDax's arm and Kheperax's maze, each in its own Python on the same core",
     "qd_ga_maze": "a deceptive maze: novelty among genomes of seeds, beside GA, evolution strategies, DQN and PPO",
     "qd_gradients": "QD score of PGA-, DCG- and DCRL-MAP-Elites over MAP-Elites' on Walker2d and HalfCheetah",
+    "qd_pictures": "milliseconds of a picture in the autoencoder of TAXONS and STAX: compiled, beside torch's layers",
     "qd_sparse": "coverage and best reward in each area: the searches of cairn qd on sparse-reward worlds, over seeds",
     "qd_sphere": "MAP-Elites and CMA-ME on the sphere in 100 dimensions beside pyribs alone: coverage and QD score",
     "qd_speed": "evaluations per second of a batch of policies, beside pyribs with a SyncVectorEnv",

@@ -42,9 +42,9 @@ class ImageDescriptor:
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            networks = _networks(width)
+            first = networks(width)
         layout = Layout(width)
-        self._loop, self._numbers = Loop(layout), layout.gather(*networks)
+        self._loop, self._numbers = Loop(layout), layout.gather(*first)
         self._optimiser = Adam([self._numbers], lr=rate)
 
     def fit(self, features: Tensor) -> None:
@@ -56,8 +56,7 @@ class ImageDescriptor:
         before, rises = float("inf"), 0
         for left in reversed(range(self.epochs)):
             for part in split(len(learn), self.batch, self._generator):
-                self._numbers.grad = self._loop.slope(self._numbers, pictures, learn[part])
-                self._optimiser.step()
+                self.step(pictures, learn[part])
             # Whether it has risen matters only while so many rises can still end the fit before its last pass.
             if rises + left - (before == float("inf")) < self.patience:
                 continue
@@ -67,6 +66,11 @@ class ImageDescriptor:
             if rises >= self.patience:
                 break
         self.version += 1
+
+    def step(self, pictures: Tensor, rows: Tensor) -> None:
+        """One step of learning, from the pictures ``rows``."""
+        self._numbers.grad = self._loop.slope(self._numbers, _shown(pictures), rows)
+        self._optimiser.step()
 
     def encode(self, features: Tensor) -> Tensor:
         """Pictures, uint8 ``[P, H, W, 3]``, to points ``[P, M]``."""
@@ -95,7 +99,7 @@ def prepared(frames: Tensor) -> Tensor:
     return pictures
 
 
-def _networks(width: int) -> tuple[nn.Sequential, nn.Sequential]:
+def networks(width: int) -> tuple[nn.Sequential, nn.Sequential]:
     """The layers as torch has them: where the first weights come from."""
     inside = SIDE // 2 ** (len(CHANNELS) - 1)
     down: list[nn.Module] = []

@@ -81,7 +81,9 @@ class PhysicsBatch(BatchEnv):
         models = [self.model] * num_envs if dynamics is None else copies(self.model, num_envs)
         self._factors = np.ones((num_envs, 3))
         threads = threads or default_threads()
-        self.engine = CpuEngine(models, self.pairs, task.reads, task.frame_skip, threads, task.velocity_limit)
+        self.engine = CpuEngine(
+            models, self.pairs, task.reads, task.frame_skip, threads, task.velocity_limit, task.aside
+        )
         self.memory = Memory(task, num_envs, self.engine.now, self.engine.before)
         bounds = self.model.actuator_ctrlrange.copy().astype(np.float32)
         width = task.observe(self.engine.now.rows(slice(0, 1))).shape[1]

@@ -22,6 +22,7 @@ from .loop import Loop
 from .model import Pairs
 from .native import STATE, Shards
 from .task import State
+from .walls import ROOM, Walls
 
 _UNSTABLE = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
                               mujoco.mjtWarning.mjWARN_BADQACC)]  # fmt: skip
@@ -63,6 +64,7 @@ class CpuEngine:
         threads: How many threads step, this one included.
         velocity_limit: Joint velocities are cut to -limit..limit before each step, as gymnasium-robotics does with its
             point. (It has the forces computed anew then, of which nothing is left: ``mj_forward`` changes no state.)
+        walls: Names of geoms that need not be looked for in environments that are far from them; see ``walls.Walls``.
 
     Raises:
         ValueError: The model lets bodies sleep, or has IPC contacts: what these remember is in no state.
@@ -76,6 +78,7 @@ class CpuEngine:
         substeps: int,
         threads: int,
         velocity_limit: float | None = None,
+        walls: tuple[str, ...] = (),
     ) -> None:
         for flag in ("sleep", "ipc"):
             bit = getattr(mujoco.mjtEnableBit, f"mjENBL_{flag.upper()}", None)
@@ -102,6 +105,8 @@ class CpuEngine:
         self._now, self._past = (_Side(self._names, data, n, len(pairs.geoms)) for _ in range(2))
         self._moving = model.nq + model.nv  # qpos and qvel are the first columns of what is read
         self._broken = np.zeros(n, np.bool_)
+        one_model = all(other is model for other in models)
+        self._walls = Walls(model, walls) if walls and one_model else None
         self.load_states(np.tile(self._blank, (n, 1)))
 
     def _make(self) -> Shards | Loop:
@@ -135,11 +140,32 @@ class CpuEngine:
         if self._limit is not None:
             velocities = states[:, self._qvel]
             np.clip(velocities, -self._limit, self._limit, out=velocities)
-        self._visit(lanes, substeps=self.substeps, post=self._forces)
+        self._broken[:] = False
+        if self._walls is None:
+            self._visit(lanes, substeps=self.substeps, post=self._forces)
+        else:
+            self._step_by(self._walls, np.arange(self.num_envs) if lanes is None else lanes)
+
+    def _step_by(self, walls: Walls, lanes: NDArray[np.intp]) -> None:
+        """Step ``lanes``, those far from walls without them."""
+        states, place = self._shards.states, slice(self._qpos.start, self._qpos.start + 2)
+        near = walls.near(states[lanes, place])
+        near_ones, far = lanes[near], lanes[~near]
+        if len(far):
+            before = states[far]
+            with walls.hidden():
+                self._visit(far, substeps=self.substeps, post=self._forces)
+            # What moved half the room may have been nearer in between; so does what MuJoCo put back to its start.
+            moved = ~(np.abs(states[far, place] - before[:, place]).max(-1) <= ROOM / 2)
+            again = far[moved]
+            states[again], self._broken[again] = before[moved], False
+            near_ones = np.concatenate([near_ones, again])
+        self._visit(near_ones, substeps=self.substeps, post=self._forces)
 
     def start(self, lanes: NDArray[np.intp], qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Start ``lanes`` anew at ``qpos [k, nq]``, ``qvel [k, nv]``; raises as ``step`` does."""
         states = self._shards.states
+        self._broken[:] = False
         states[lanes] = self._blank
         states[lanes, self._qpos], states[lanes, self._qvel] = qpos, qvel
         self._visit(lanes, begin=True)
@@ -147,6 +173,7 @@ class CpuEngine:
     def move(self, lanes: NDArray[np.intp], qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         """Put ``lanes`` at other positions and velocities in the midst of their episodes; raises as ``step`` does."""
         states = self._shards.states
+        self._broken[:] = False
         states[lanes, self._qpos], states[lanes, self._qvel] = qpos, qvel
         self._visit(lanes, begin=True, post=True)
 
@@ -178,7 +205,6 @@ class CpuEngine:
 
     def _visit(self, lanes: NDArray[np.intp] | None, **what: Any) -> None:
         """Have ``lanes`` (None: all) visited, and see what MuJoCo warned of."""
-        self._broken[:] = False
         if lanes is not None and not len(lanes):
             return
         try:
@@ -191,7 +217,7 @@ class CpuEngine:
         if full.any():
             lane = int(full.argmax())
             raise RuntimeError(f"MuJoCo had no room for all contacts of environment {lane} and dropped some; {_MEMORY}")
-        self._broken[:] = warnings[:, _UNSTABLE].any(axis=1)
+        self._broken |= warnings[:, _UNSTABLE].any(axis=1)
 
     def unstable(self) -> NDArray[np.bool_]:
         """Which environments' simulation broke down in the last step: bool ``[N]``.

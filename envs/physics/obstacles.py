@@ -54,6 +54,7 @@ class AntObstacles(Place, Task):
 
     settled: ClassVar[tuple[str, ...]] = ("xml_file",)
     feet: ClassVar[tuple[str, ...]] = Ant.feet
+    aside: ClassVar[tuple[str, ...]] = tuple(f"wall_{name}" for name, *_ in WALLS)
     areas: ClassVar[tuple[tuple[float, float, float], ...]] = ((35.0, -25.0, 3.0), (-25.0, 35.0, 3.0))
     descriptor_bounds: ClassVar[Bounds | None] = ((MIDDLE - SIDE / 2,) * 2, (MIDDLE + SIDE / 2,) * 2)
     camera: ClassVar[dict[str, Any]] = {
@@ -104,7 +105,7 @@ class AntObstacles(Place, Task):
                 conaffinity=1,
                 rgba=[0.25, 0.25, 0.25, 1],
             )
-        return tuple(f"wall_{name}" for name, *_ in WALLS)
+        return self.aside
 
     def _distances(self, now: State) -> list[Array]:
         places = (self.xp.constant((x, y), now.qpos) for x, y, _ in self.areas)

@@ -121,6 +121,7 @@ class Task:
     camera: ClassVar[dict[str, Any]] = {}  # mujoco.MjvCamera's attributes for pictures
     settled: ClassVar[tuple[str, ...]] = ()  # fields that are no arguments of this task's
     options: ClassVar[tuple[str, ...]] = ()  # options of ``reset`` that go to ``draw``
+    aside: ClassVar[tuple[str, ...]] = ()  # names of walls that are out of reach for the most part; see walls.py
     velocity_limit: ClassVar[float | None] = None  # joint velocities are cut to this before each step
     descriptor_bounds: ClassVar[Bounds | None] = None  # of ``facts["descriptor"]``
     areas: ClassVar[tuple[tuple[float, float, float], ...]] = ()  # that pay at an end: x, y and radius, m

@@ -5,7 +5,7 @@ import torch
 
 from cairn.qd import ImageDescriptor
 from cairn.qd.compiled_images import LEAST, Layout, Loop
-from cairn.qd.images import _networks, prepared
+from cairn.qd.images import networks, prepared
 
 
 def pictures(count):
@@ -16,7 +16,7 @@ def pictures(count):
 
 def both(width):
     torch.manual_seed(3)
-    encoder, decoder = _networks(width)
+    encoder, decoder = networks(width)
     for part in (encoder, decoder):
         for parameter in part.parameters():  # as they are after some learning: first biases are small
             parameter.data += 0.02 * torch.randn(parameter.shape)
@@ -72,7 +72,7 @@ def test_the_number_of_threads_changes_no_bit():
 def torchs_fit(model, frames, passes):
     """What ``fit`` does, by torch's layers and with a look at the held-out error after every pass."""
     torch.manual_seed(5)
-    encoder, decoder = _networks(model.width)
+    encoder, decoder = networks(model.width)
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     generator, real = torch.Generator().manual_seed(5), prepared(frames)
     order = torch.randperm(len(real), generator=generator)
