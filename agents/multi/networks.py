@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ...shaping.adam import Adam
 from ..q_policies import OffPolicyPolicy
+from .fused import normed
 
 
 class TeamMLP(nn.Module):
@@ -42,7 +43,7 @@ class TeamMLP(nn.Module):
             x = torch.baddbmm(bias, x, weight)
             if k < len(self.scales):
                 x = x * mask if mask is not None and k == 0 else x
-                x = F.relu(F.layer_norm(x, x.shape[-1:]) * self.scales[k] + self.shifts[k])
+                x = normed(x, self.scales[k], self.shifts[k])
         return x
 
 
