@@ -103,9 +103,13 @@ class OffPolicyAlgorithm(BatchAlgorithm):
         if self.batch is not None:
             self._make_room()
 
+    def _own_lanes(self) -> int:
+        """How many environments one learner has."""
+        return getattr(self, "n_envs", 1)
+
     def _settle(self) -> None:
         """Fix the settings that follow from the number of environments, and say so."""
-        lanes, freq = getattr(self, "n_envs", 1), self._config["train_freq"]
+        lanes, freq = self._own_lanes(), self._config["train_freq"]
         unit = TrainFrequencyUnit.STEP
         if isinstance(freq, list | tuple) and len(freq) == 2:
             unit, freq = TrainFrequencyUnit(freq[1]), freq[0]

@@ -273,12 +273,16 @@ class ReplayBuffer:
         count = self.count()
         if not count:
             raise RuntimeError("the replay buffer is empty: live some steps first (learning_starts)")
-        at, lane = self._locate(torch.randint(count, (n,), generator=self.generator))
+        at, lane = self._locate(self._numbers(n, count))
         if "valid" in self.lived:  # a foreign vector environment: it lives on the CPU, where asking costs nothing
             while not bool((good := self.lived["valid"][at, lane]).all()):
-                again = self._locate(torch.randint(count, (n,), generator=self.generator))
+                again = self._locate(self._numbers(n, count))
                 at, lane = torch.where(good, at, again[0]), torch.where(good, lane, again[1])
         return at, lane
+
+    def _numbers(self, n: int, count: int) -> Tensor:
+        """Numbers of transitions out of ``count``, int64 ``[n]``."""
+        return torch.randint(count, (n,), generator=self.generator)
 
     @torch.no_grad()
     def sample(self, batch_size: int, env: None = None) -> Any:

@@ -14,7 +14,13 @@ beside the same loop for want of one of their own.
 Learn: the agents train for so many environment steps of the whole batch, and the final policy plays 100 fresh episodes
 (deterministic for MADDPG and its kin, which have no dice of their own worth keeping). IPPO and MAPPO count steps over
 agents, and get as many environment steps as the rest. Returns are means over the agents. CPU seconds stand beside them,
-and what comes of chance and, on simple_spread, of a scripted team that knows who goes where.
+and what comes of chance and of scripted teams.
+
+On the four sparse tasks MADDPG, TeamReg and CoachReg train five seeds side by side (``--seeds`` rounded up to fives),
+all with ``multi_teams.SETTINGS``. "Less MADDPG's" is the difference of the IQMs with its bootstrap interval. "Guesses"
+is the squared error of agents' guesses of each other's actions in the final episodes, "synchrony" the share of pairs
+that choose the same sub-policy. "guessing" and "masks" are TeamReg and CoachReg without what draws the agents together:
+the same networks, and what they do by themselves.
 
 Imitate: scripted pairs (Gems: both to the purple gem that is nearest for the farther one, or each to its own; the
 kitchen: one brings onions, one serves, and one choice in ten of either is by chance; the intersection, with the extra
@@ -28,10 +34,9 @@ predict, and zeros in its place when they act.
 """
 
 import argparse
-import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,13 +51,14 @@ from cairn.agents.evaluation import evaluate_batch, fresh_seed
 from cairn.agents.table import agent_class
 from cairn.agents.training import acting
 from cairn.benchmarks.multi_imitate import METHODS, SHOWS, imitate_cell, imitate_table
+from cairn.benchmarks.multi_teams import SCRIPTS, SIDE, TEAMS, teams_cell, to_each_its_own
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 
 SPEED = ("SimpleSpread", "Spread", "Bounce", "Compromise", "Chase", "Gems", "Overcooked-CrampedRoom")
 TASKS = {"simple_spread": "SimpleSpread", "spread": "Spread", "bounce": "Bounce", "compromise": "Compromise"}
 TASKS["chase"] = "Chase"
 NOBODY = ("random", "scripted")  # who learns nothing: what returns are to be read beside
-AGENTS = ("ippo", "mappo", "maddpg", "teamreg", "coachreg", *NOBODY)
+AGENTS = ("ippo", "mappo", *TEAMS, *NOBODY)
 DISCRETE = ("ippo", "mappo", *NOBODY)  # on simple_spread, whose actions can be either
 # Many lanes, rollouts of whole episodes, and a horizon like theirs; chosen on one seed of simple_spread.
 ON_POLICY: dict[str, Any] = {"n_steps": 25, "batch_size": 1920, "n_epochs": 4, "gamma": 0.95}
@@ -147,10 +153,7 @@ def scripted_spread(obs: Tensor) -> Tensor:
         obs: What the agents see, ``[N, 3, 18]``: speed, place, where three landmarks are from here, and the rest.
     """
     speed, landmarks = obs[..., :2], obs[..., 4:10].reshape(*obs.shape[:-1], 3, 2)
-    orders = torch.tensor(list(itertools.permutations(range(3))), device=obs.device)
-    far = landmarks.norm(dim=-1)  # [N, agent, landmark]
-    order = orders[far[:, torch.arange(3), orders].sum(-1).argmin(-1)]
-    way = landmarks.gather(2, order[..., None, None].expand(-1, -1, 1, 2))[:, :, 0] - 0.3 * speed
+    way = to_each_its_own(landmarks) - 0.3 * speed
     x, y = way.unbind(-1)
     across = torch.where(x > 0, 2, 1)
     along = torch.where(y > 0, 4, 3)
@@ -170,10 +173,12 @@ def learn_cell(task: str, agent: str, seed: int, steps: int) -> dict[str, object
     if agent in NOBODY:
         draws = torch.Generator().manual_seed(seed)
         chance = lambda obs: random_actions(trial, draws)  # noqa: E731
-        last = evaluate_batch(scripted_spread if agent == "scripted" else chance, trial, 100, fresh_seed(seed, "multi"))
+        script = scripted_spread if task == "simple_spread" else SCRIPTS[task]
+        last = evaluate_batch(script if agent == "scripted" else chance, trial, 100, fresh_seed(seed, "multi"))
         return _row(task, agent, seed, steps, last, time.process_time() - cpu, curve, {})
     wall = time.perf_counter()
-    model = agent_class(agent)("MlpPolicy", envs, seed=seed, **(ON_POLICY if on_policy else {}))
+    who, own = TEAMS.get(agent, (agent, ON_POLICY))
+    model = agent_class(who)("MlpPolicy", envs, seed=seed, **own)
     goal, parts = steps * len(envs.agents) if on_policy else steps, 10
     for part in range(parts):
         model.learn(max(goal // parts, 1), reset_num_timesteps=part == 0)
@@ -216,16 +221,24 @@ def learn(args: argparse.Namespace, cells: Cells) -> None:
         for task in args.tasks:
             for agent in args.agents:
                 key = {"task": task, "agent": agent, "seed": seed, "steps": int(args.steps)}
-                if (agent != "scripted" or task == "simple_spread") and not cells.done(key):
-                    cells.add(learn_cell(task, agent, seed, int(args.steps)))
-                    render(args.out)
+                if cells.done(key):
+                    continue
+                if agent in TEAMS and task in SCRIPTS:
+                    rows = teams_cell(task, TASKS[task], agent, seed // SIDE * SIDE, int(args.steps))
+                else:
+                    rows = [learn_cell(task, agent, seed, int(args.steps))]
+                for row in rows:
+                    if not cells.done(row):
+                        cells.add(row)
+                render(args.out)
 
 
 def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
     """The table of returns in Markdown: IQM over seeds with its interval, and CPU seconds of a seed."""
     lines = [
-        "| task | agent | steps | seeds | return, IQM | 95 % interval | success | CPU s a seed |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| task | agent | steps | seeds | return, IQM | 95 % interval | less MADDPG's | success | guesses | synchrony "
+        "| CPU s a seed |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     cells = dict.fromkeys((row["task"], row["agent"], row["steps"]) for row in rows)
     order = {task: k for k, task in enumerate(TASKS)}
@@ -234,14 +247,33 @@ def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
         values = [float(row["return"]) for row in mine]
         low, high = interval(values)
         cpu = statistics.median(float(row["cpu_seconds"]) for row in mine)
-        successes = [float(row["success"]) for row in mine if row["success"] != ""]
-        success = f"{iqm(successes):.2f}" if successes else ""
+        base = [float(row["return"]) for row in rows if (row["task"], row["agent"]) == (task, "maddpg")
+                and row["steps"] == steps]  # fmt: skip
+        less = "" if agent in ("maddpg", *NOBODY) or not base else difference(values, base)
+        success, error, same = (_mean(row[name] for row in mine) for name in ("success", "team_error", "synchrony"))
         lived = "" if agent in NOBODY else f"{int(steps):,}"
         lines.append(
-            f"| {task} | {agent} | {lived} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
-            f"| {success} | {cpu:,.0f} |"
+            f"| {task} | {agent} | {lived} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} | {less} "
+            f"| {success} | {error} | {same} | {cpu:,.0f} |"
         )
     return "\n".join(lines)
+
+
+def _mean(texts: Iterable[str]) -> str:
+    """IQM of the numbers among ``texts``."""
+    values = [float(text) for text in texts if text != ""]
+    return f"{iqm(values):.2f}" if values else ""
+
+
+def difference(values: Sequence[float], base: Sequence[float], resamples: int = 2000) -> str:
+    """IQM of ``values`` less that of ``base``, with the percentile bootstrap interval: both are drawn again."""
+    draws = np.random.default_rng(0)
+    found = sorted(
+        iqm(draws.choice(values, len(values)).tolist()) - iqm(draws.choice(base, len(base)).tolist())
+        for _ in range(resamples)
+    )
+    low, high = found[int(0.025 * resamples)], found[int(0.975 * resamples)]
+    return f"{iqm(values) - iqm(base):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 # ---- imitate -------------------------------------------------------------------------------------------

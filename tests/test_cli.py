@@ -123,6 +123,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "design_rounds",
         "dials",
         "multi_imitate",
+        "multi_teams",
         "nethack",
         "office_reference",
         "oni_rate",

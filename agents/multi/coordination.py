@@ -57,10 +57,18 @@ class TeamReg(MADDPG):
         self._others = torch.tensor(others, dtype=torch.int64, device=self.device)
         return {**super()._network_kwargs(), "heads": members - 1}
 
+    def _guesses(self, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """What agent i guesses that its others do, and what they do, ``[A, R, A - 1, d]`` each."""
+        return heads[:, :, 1:], heads[:, :, 0][self._others].transpose(1, 2)
+
+    def team_error(self, obs: Tensor) -> Tensor:
+        """The squared error of the agents' guesses, mean over pairs, ``[R]``, for ``obs [R, A, D]``."""
+        guesses, real = self._guesses(self.policy.choose(obs))
+        return (guesses - real).square().sum(-1).mean((0, 2))
+
     def _actor_losses(self, obs: Tensor) -> dict[str, Tensor]:
         heads = self.policy.choose(obs)
-        own, guesses = heads[:, :, 0], heads[:, :, 1:]  # [A, B, d], [A, B, A - 1, d]
-        real = own[self._others].transpose(1, 2)  # what agent i's others do
+        guesses, real = self._guesses(heads)
         predict = (guesses - real.detach()).square().sum(-1).mean()
         predictable = (guesses.detach() - real).square().sum(-1).mean()
         self._error = predict.detach()
@@ -122,8 +130,8 @@ class CoachReg(MADDPG):
 
     def _actor_losses(self, obs: Tensor) -> dict[str, Tensor]:
         policy = self.policy
-        agents = policy.chooser(obs.transpose(0, 1).float()).log_softmax(-1)
-        coach = policy.coach(obs.flatten(1).float()[None]).log_softmax(-1).expand_as(agents)
+        agents = policy.drawn_to(obs).log_softmax(-1)
+        coach = policy.coached(obs).log_softmax(-1).expand_as(agents)
         match = F.kl_div(agents, coach.detach(), log_target=True, reduction="none").sum(-1).mean()
         taught = F.kl_div(agents.detach(), coach, log_target=True, reduction="none").sum(-1).mean()
         return {
@@ -135,19 +143,24 @@ class CoachReg(MADDPG):
     def _extra_gradients(self, obs: Tensor) -> dict[str, Tensor]:
         """What the team earns under the coach's choice: the coach's gradient as it is, the agents' weighted."""
         policy = self.policy
-        mask = F.gumbel_softmax(policy.coach(obs.flatten(1).float()[None]), hard=True).expand(policy.members, -1, -1)
+        mask = F.gumbel_softmax(policy.coached(obs), hard=True).expand(policy.members, -1, -1)
         actions = policy.choose(obs, mask=mask)[:, :, 0].transpose(0, 1)
         loss = -policy.judge(obs, actions).mean()
         agents, coach = list(policy.actor.parameters()), list(policy.coach.parameters())
         gradients = torch.autograd.grad(loss, [*agents, *coach])
         for k, (parameter, gradient) in enumerate(zip([*agents, *coach], gradients)):
             # The loss is a mean over the agents, and each one's share is its own.
-            share = self.together_weight * policy.members if k < len(agents) else 1.0
+            share = self.learners * (self.together_weight * policy.members if k < len(agents) else 1.0)
             assert parameter.grad is not None
             parameter.grad.add_(gradient, alpha=share)
         with torch.no_grad():
-            likely = policy.chooser(obs.transpose(0, 1).float()).argmax(-1)
-            same = (likely[:, None] == likely[None]).float().mean()
-            pairs = policy.members * (policy.members - 1)
-            synchrony = (same * policy.members**2 - policy.members) / max(pairs, 1)
+            synchrony = self.synchrony(obs).mean()
         return {"together_loss": loss.detach(), "synchrony": synchrony}
+
+    def synchrony(self, obs: Tensor) -> Tensor:
+        """The share of pairs of agents whose likeliest sub-policies agree, ``[R]``, for ``obs [R, A, D]``."""
+        policy = self.policy
+        likely = policy.drawn_to(obs).argmax(-1)
+        same = (likely[:, None] == likely[None]).float().mean((0, 1))
+        pairs = policy.members * (policy.members - 1)
+        return (same * policy.members**2 - policy.members) / max(pairs, 1)

@@ -6,7 +6,7 @@ actions in an actor's gradient are those of their present policies. The agents' 
 batched product for each layer.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from stable_baselines3.common.policies import BasePolicy
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..base import arguments
 from ..defaults import OffPolicySettings
+from ..evaluation import own_randomness
 from ..off_policy import polyak
 from ..policies import BatchPolicy
 from ..ppo import Number
@@ -26,6 +27,10 @@ class MADDPG(OffPolicyTeam):
 
     Steps are counted over environments, as the agents of a team act at once. Returns are means over the agents.
 
+    With ``learners`` above 1, so many of them learn side by side: each has its own networks, environments (the first
+    N / L are the first's, and so on), minibatches, and gradients cut by themselves. Ten cost far less than ten runs, as
+    their networks are small. They are as ten seeds are, but no bits of runs with other seeds.
+
     Args:
         policy: "MlpPolicy".
         env: A team whose agents observe vectors, act in a Box or a Discrete space, and stay to the end.
@@ -33,8 +38,8 @@ class MADDPG(OffPolicyTeam):
             trains every agent on its own.
         learning_rate: Number, or function of the remaining progress (1 to 0): of the actors.
         critic_rate: Times that, of the critics.
-        buffer_size: As for ``TD3``, as are the following.
-        learning_starts: None is 2,500 steps.
+        buffer_size: As for ``TD3``, as are the following; each learner's own.
+        learning_starts: None is 2,500 steps; each learner's own.
         batch_size: None is 256 for one environment.
         tau: Share of the way that a target update goes.
         gamma: Discount.
@@ -52,11 +57,13 @@ class MADDPG(OffPolicyTeam):
         seed: Of weights, actions, draws and environments.
         device: "auto" is the environments' own.
         reward_freq: As for ``TD3``.
+        learners: L; above 1 without a ``reward``, whose terms would learn from all.
         _init_setup_model: False leaves the networks to be built later.
 
     Raises:
         TypeError: ``env`` has no agent axis.
-        ValueError: Agents that leave, observations that are no vectors, or actions that are neither.
+        ValueError: Agents that leave, observations that are no vectors, actions that are neither, or environments
+            that cannot be shared out among the learners.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MADDPGPolicy}
@@ -90,9 +97,13 @@ class MADDPG(OffPolicyTeam):
         seed: int | None = None,
         device: torch.device | str = "auto",
         reward_freq: int | None = None,
+        learners: int = 1,
         _init_setup_model: bool = True,
     ) -> None:
         config = {**arguments(locals()), "n_steps": 1}
+        if learners < 1 or (learners > 1 and reward is not None):
+            raise ValueError(f"learners={learners}: at least 1, and no more than 1 with a reward, that all would share")
+        self.learners = learners
         super().__init__(config, self._joint(env), reward, None)
         del config["n_steps"]
         self.max_grad_norm, self.critic_rate = max_grad_norm, critic_rate
@@ -101,7 +112,22 @@ class MADDPG(OffPolicyTeam):
 
     def _network_kwargs(self) -> dict[str, Any]:
         """What the policy is built with, besides the user's ``policy_kwargs``."""
-        return {"critic_rate": self.critic_rate, "discrete": self.discrete}
+        return {"critic_rate": self.critic_rate, "discrete": self.discrete, "learners": self.learners}
+
+    def _own_lanes(self) -> int:
+        lanes = super()._own_lanes()
+        if lanes % self.learners and self.batch is not None:
+            raise ValueError(f"{lanes} environments for {self.learners} learners: a multiple of them")
+        return max(lanes // self.learners, 1)
+
+    def _settle(self) -> None:
+        super()._settle()
+        self.buffer_size *= self.learners
+        self.learning_starts *= self.learners
+
+    def _make_room(self) -> None:
+        super()._make_room()
+        self.replay_buffer.learners = self.learners
 
     def _setup_model(self) -> None:
         asked = dict(self.policy_kwargs)
@@ -136,15 +162,17 @@ class MADDPG(OffPolicyTeam):
                 target = paid + (1 - batch.dones[:, 0]) * self.gamma * ahead
             critic_loss = (policy.judge(obs, actions) - target).square().mean(1).sum()
             policy.critic_optimizer.zero_grad()
-            torch.autograd.backward(critic_loss)
-            torch.nn.utils.clip_grad_norm_(policy.critic.parameters(), self.max_grad_norm)
+            # Losses are means over the learners, and each one's share of the gradient is its own.
+            torch.autograd.backward(critic_loss * self.learners)
+            self._clip(list(policy.critic.parameters()))
             policy.critic_optimizer.step()
 
             policy.actor_optimizer.zero_grad()
             losses = self._actor_losses(obs)
-            torch.autograd.backward(torch.stack(list(losses.values())).sum(), inputs=self._of_actor)
+            total = torch.stack(list(losses.values())).sum() * self.learners
+            torch.autograd.backward(total, inputs=self._of_actor)
             losses |= self._extra_gradients(obs)
-            torch.nn.utils.clip_grad_norm_(self._of_actor, self.max_grad_norm)
+            self._clip(self._of_actor)
             policy.actor_optimizer.step()
             for nets in self._nets:
                 polyak(*nets, self.tau)
@@ -152,8 +180,39 @@ class MADDPG(OffPolicyTeam):
                 notes.setdefault(name, []).append(loss.detach())
         self._note(**notes)
 
+    def _clip(self, parameters: list[Tensor]) -> None:
+        """Cut every learner's gradient to ``max_grad_norm``."""
+        if self.learners == 1:
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            return
+        parts = [p.grad.view(self.learners, -1) for p in parameters if p.grad is not None]
+        length = sum((part.square().sum(1) for part in parts), torch.zeros(self.learners, device=self.device)).sqrt()
+        share = (self.max_grad_norm / (length + 1e-6)).clamp(max=1.0)[:, None]
+        torch._foreach_mul_(parts, [share] * len(parts))
+
+    def learner(self, k: int) -> Self:
+        """Learner ``k`` alone: a model without environments that acts and can be saved; its optimisers are new.
+
+        Raises:
+            IndexError: There are not so many.
+        """
+        if not 0 <= k < self.learners:
+            raise IndexError(f"learner {k} of {self.learners}: 0 to {self.learners - 1}")
+        config = {name: value for name, value in self._config.items() if name not in ("policy", "device")}
+        with own_randomness(0):  # building networks draws weights
+            config |= {"learners": 1, "_init_setup_model": False}
+            lone = type(self)(self._config["policy"], None, device=self.device, **config)
+            lone.observation_space, lone.action_space = self.observation_space, self.action_space
+            lone._recall(self._saved_config())
+            lone._setup_model()
+        own = lone.policy.state_dict()
+        kept = {name: v.chunk(self.learners)[k] for name, v in self.policy.state_dict().items() if name in own}
+        lone.policy.load_state_dict(kept)
+        lone.num_timesteps = self.num_timesteps // self.learners
+        return lone
+
     def _actor_losses(self, obs: Tensor) -> dict[str, Tensor]:
-        """The parts of the actors' loss on ``obs [B, A, D]``."""
+        """The parts of the actors' loss on ``obs [R, A, D]``."""
         raw = self.policy.raw(obs)
         losses = {"actor_loss": self._policy_loss(obs, self.policy.pick(raw))}
         if self.discrete:  # a weight of the paper's code, without which logits grow until nothing is tried any more
@@ -162,7 +221,7 @@ class MADDPG(OffPolicyTeam):
 
     def _policy_loss(self, obs: Tensor, heads: Tensor) -> Tensor:
         """Minus every agent's own value of its own action, the others' being given; summed over the agents."""
-        own = heads[:, :, 0].transpose(0, 1)  # [B, A, d]
+        own = heads[:, :, 0].transpose(0, 1)  # [R, A, d]
         mine = torch.eye(self.policy.members, dtype=torch.bool, device=obs.device)[:, None, :, None]
         return -self.policy.judge(obs, torch.where(mine, own, own.detach())).mean(1).sum()
 

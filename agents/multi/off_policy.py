@@ -1,6 +1,6 @@
 """What off-policy agents for teams share: the team as one row, a buffer with every agent's reward, acting for all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,12 @@ class TeamReplay(ReplayBuffer):
     """A replay buffer that keeps what every agent was paid; minibatches have rewards ``[B, 1, A]``.
 
     With a reward expression, which scores the team's rows, they are ``[B, 1]``, for all agents the same.
+
+    L ``learners`` side by side draw from their own lanes: a minibatch is the first one's rows, then the second's, ...
     """
+
+    learners = 1
+    _each = 0  # rows of one learner in a minibatch; 0: all there are
 
     def keep_agents(self, members: int) -> None:
         """Make room for the rewards of A agents."""
@@ -32,6 +37,20 @@ class TeamReplay(ReplayBuffer):
         own = info["agent_reward"]
         self.lived["agent_reward"][self.row].copy_(own)
         return super().add(obs, own.mean(-1), terminated, truncated, info)
+
+    def batches(self, count: int, batch_size: int) -> Iterator[Any]:
+        """Draw ``count`` minibatches with ``batch_size`` rows for each learner; see ``ReplayBuffer``."""
+        self._each = batch_size
+        yield from super().batches(count, batch_size * self.learners)
+        self._each = 0
+
+    def _numbers(self, n: int, count: int) -> Tensor:
+        if self.learners == 1:
+            return super()._numbers(n, count)
+        own = self.lanes // self.learners
+        drawn = torch.randint(count // self.learners, (n,), generator=self.generator)
+        whose = torch.arange(n) // (self._each or n // self.learners) % self.learners
+        return drawn // own * self.lanes + whose * own + drawn % own
 
     @torch.no_grad()
     def sample(self, batch_size: int, env: None = None) -> Any:
@@ -59,6 +78,7 @@ class OffPolicyTeam(OffPolicyAlgorithm):
     """
 
     policy: Any
+    replay_buffer: TeamReplay
     chooses: ClassVar[bool] = True  # whether actions may be discrete
     acts: ClassVar[bool] = True  # whether they may be vectors
     discrete: bool = False

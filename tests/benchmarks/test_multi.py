@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from cairn.benchmarks import multi, multi_imitate
+from cairn.benchmarks import multi, multi_imitate, multi_teams
 
 
 def test_tables_by_hand() -> None:
@@ -15,11 +16,16 @@ def test_tables_by_hand() -> None:
     ]
     assert multi.speed_table(rows).splitlines()[2] == "| Spread | 64 | 10 | 900 | 50 x |"
     learned = [
-        {"task": "chase", "agent": "ippo", "steps": "1000", "return": str(r), "success": w, "cpu_seconds": "3"}
+        {"task": "chase", "agent": agent, "steps": "1000", "return": str(r + more), "success": w, "cpu_seconds": "3",
+         "team_error": error, "synchrony": ""}
+        for agent, more, error in (("maddpg", 0, ""), ("teamreg", 10, "0.25"))
         for r, w in ((1, "0.2"), (2, "0.4"), (3, "0.6"), (40, "0.8"))
-    ]
-    row = multi.learn_table(learned).splitlines()[2]
-    assert row.startswith("| chase | ippo | 1,000 | 4 | 2.50 |") and row.endswith("| 0.50 | 3 |"), row
+    ]  # fmt: skip
+    row, beside = multi.learn_table(learned).splitlines()[2:]
+    assert row.startswith("| chase | maddpg | 1,000 | 4 | 2.50 |") and row.endswith("|  | 0.50 |  |  | 3 |"), row
+    assert beside.startswith("| chase | teamreg | 1,000 | 4 | 12.50 |") and beside.endswith("| 0.50 | 0.25 |  | 3 |")
+    assert "| +10.00 (" in beside
+    assert multi.difference([5.0] * 4, [3.0] * 4) == "+2.00 (+2.00 to +2.00)"
     judged = [
         {"world": "Gems", "method": "cloning", "updates": "9", "share": "0.5", "return": r, "expert": "4",
          "random": "0", "correlation": "0.5", "steps": "7", "rows": "50", "greedy": "1", "cpu_seconds": "3"}
@@ -30,12 +36,49 @@ def test_tables_by_hand() -> None:
 
 
 def test_small_cells(tmp_path: Path) -> None:
-    row: dict[str, Any] = multi.learn_cell("compromise", "teamreg", 0, 320)
-    assert row["task"] == "compromise" and len(str(row["curve"]).split()) == 10 and isinstance(row["return"], float)
-    row = multi.learn_cell("simple_spread", "mappo", 0, 64)
+    row: dict[str, Any] = multi.learn_cell("simple_spread", "mappo", 0, 64)
     assert float(row["return"]) < 0
     row = multi_imitate.imitate_cell("Gems", "MAMQL, online", 0, updates=20, share=0.02)
     assert -1 <= float(row["correlation"]) <= 1 and float(row["expert"]) > float(row["random"]) and row["steps"] == 160
+
+
+def test_seeds_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"learning_starts": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8, 8]}}
+    monkeypatch.setattr(multi_teams, "SETTINGS", {**multi_teams.SETTINGS, **settings})
+    for name, value in (("SIDE", 2), ("LANES", 2), ("PARTS", 2)):
+        monkeypatch.setattr(multi_teams, name, value)
+    rows = multi_teams.teams_cell("compromise", "Compromise", "teamreg", 4, 40)
+    assert [row["seed"] for row in rows] == [4, 5] and rows[0]["return"] != rows[1]["return"]
+    assert all(len(str(row["curve"]).split()) == 2 and float(str(row["team_error"])) > 0 for row in rows)
+    assert all(row["synchrony"] == "" for row in rows)
+    monkeypatch.setattr(multi, "SIDE", 2)
+    args = [
+        "--learn",
+        "--tasks",
+        "chase",
+        "--agents",
+        "coachreg",
+        "--seeds",
+        "1",
+        "--steps",
+        "40",
+        "--out",
+        str(tmp_path),
+    ]
+    multi.main(args)
+    kept = (tmp_path / "learn.csv").read_text()
+    assert len(kept.splitlines()) == 3, "one seed asked for, two made"
+    multi.main([*args, "--agents", "coachreg", "random", "scripted"])
+    again = (tmp_path / "learn.csv").read_text()
+    assert again.startswith(kept) and len(again.splitlines()) == 5
+    synchrony = [float(row.split(",")[8]) for row in kept.splitlines()[1:]]
+    assert all(0 <= share <= 1 for share in synchrony)
+
+
+@pytest.mark.parametrize(("task", "least"), [("spread", 200), ("bounce", 7), ("compromise", 20), ("chase", 10)])
+def test_scripted_teams_do_what_chance_does_not(task: str, least: float) -> None:
+    scripted, chance = (multi.learn_cell(task, who, 0, 0) for who in ("scripted", "random"))
+    assert float(str(scripted["return"])) > least > 1 + float(str(chance["return"]))
 
 
 def test_what_returns_are_read_beside() -> None:
