@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, str] = {
     "grid": "steps per second of MiniGrid in batches, beside minigrid and other batched MiniGrids",
     "grid_exact": "the batch of MiniGrid beside upstream, step by step, for long: every id, 10^6 steps",
     "imitation": "IQ-Learn from one demonstration, adversarial imitation less its penalty, trajectories beside PPO",
+    "imitation_modes": "ways covered at equal return, offline: likelihood beside IQ-Learn's temporal difference",
     "import_time": "seconds that `import cairn` adds to `import gymnasium`",
     "inspect_flags": "the flags of `cairn inspect` on twenty clean runs and on runs with planted faults",
     "kills": "runs killed at random moments and resumed, compared bit for bit with the run that was not killed",
