@@ -15,6 +15,11 @@ more diversity at equal performance.
 
     cairn bench imitation_modes      # or: python benchmarks/imitation_modes.py; goes on where it was stopped
     cairn bench imitation_modes --shown 100      # then: the settings chosen with 20, learning from 100
+
+Whether it is a matter of updates (one line; kept in the folder longer):
+
+    cairn bench imitation_modes --demonstrators even --settings mle "iq, weight 10" --tuning 0 --seeds 6
+    --updates 3000 --out benchmarks/results/imitation_modes/longer
 """
 
 import argparse
@@ -282,7 +287,7 @@ def compared(rows: Sequence[Mapping[str, str]]) -> str:
         both = [(a - b)[(a > 0) & (b > 0)] for a, b in pairs]
         there = [f"{told(list(v), '+')}, {len(v)}/{len(a)}" if len(v) else "" for v, (a, _) in zip(both, pairs)]
         lines.append(f"| {who} | {shown} | where both get there | {' | '.join(there)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if lines[2:] else "Nothing was chosen among these."
 
 
 def words(candidate: tuple[str, str]) -> str:
