@@ -59,7 +59,8 @@ def test_the_bits_are_the_same_near_walls_and_far_from_them(engines):
     names = engines[1].pairs.names
     wall = np.array([any("wall" in name for name in pair) for pair in names])
     for step in range(120):
-        control = rng.uniform(-1, 1, (LANES, 8)) if step % 10 == 0 else control
+        if step % 10 == 0:
+            control = rng.uniform(-1, 1, (LANES, 8))
         looked.append(walls.near(engines[1].now.qpos[:, :2]))
         for engine in engines:
             engine.step(control, np.arange(1, LANES) if step % 7 == 3 else None)
