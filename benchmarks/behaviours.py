@@ -41,6 +41,7 @@ from cairn.shaping.language.search.prompts import VERSION
 from cairn.shaping.language.search.workshop import NobodyError
 
 GOAL = 0.94
+KEY = ("behaviour", "model", "seed", "steps")
 RECORDINGS = RESULTS / "behaviours" / "recordings"
 PPO = {"n_steps": 64, "batch_size": 256, "n_epochs": 10, "learning_rate": 3e-4, "ent_coef": 0.0}
 LYING = {"terminate_when_unhealthy": False}
@@ -286,6 +287,11 @@ def table(rows: Sequence[dict[str, str]], model: str) -> str:
     return "\n".join(lines)
 
 
+def short_table() -> str:
+    """The table of the recorded searches, for the page of all results."""
+    return table(Cells(RESULTS / "behaviours" / "behaviours.csv", KEY).rows(), "recorded")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Search for the rewards that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -312,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--server asks a model and --recordings nobody: one of them")
     args.model = args.model or ("recorded" if args.recordings else "")
     print(", ".join(f"{k} {v}" for k, v in machine().items()))
-    cells = Cells(args.out / "behaviours.csv", ("behaviour", "model", "seed", "steps"))
+    cells = Cells(args.out / "behaviours.csv", KEY)
     unrecorded: list[str] = []
     for name in args.only if args.server or args.recordings else ():
         steps = steps_of(name, args)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from cairn.agents.table import AGENTS
-from cairn.benchmarks import beacons, dials, imitation, memory, nethack, qd_sparse, solve
+from cairn.benchmarks import beacons, behaviours, dials, imitation, memory, nethack, qd_sparse, solve
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -200,6 +200,7 @@ def render(text: str) -> str:
         "tuned": tuned,
         "dials": dials.short_table,
         "beacons": beacons.short_table,
+        "behaviours": behaviours.short_table,
         "nethack": nethack.short_table,
     }
 
