@@ -96,10 +96,10 @@ def waves(x: Stretch, leg: int = 0) -> bool:
 
 
 def lies(x: Stretch) -> bool:
-    """In the last 50 steps the torso is on the ground, or as near as it gets, and still."""
+    """In the last 50 steps the torso is still, and as low as its body lets it: 0.38 m, at the limit of the ankles."""
     last = qpos(x[-50:])[:, :3]
     still = float((last[1:] - last[:-1]).norm(dim=1).max()) < 0.02
-    return len(x.t) >= 50 and bool((last[:, 2] < 0.35).all()) and still
+    return len(x.t) >= 50 and bool((last[:, 2] < 0.4).all()) and still
 
 
 def reaches(x: Stretch) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves
+from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves, worlds
 from cairn.benchmarks.behaviours_recorded import Recordings, words
 from cairn.benchmarks.behaviours_shown import watched
 from cairn.benchmarks.standin import Standin
@@ -69,6 +69,21 @@ def test_lying_is_low_and_still() -> None:
     rolling = ant(60, 0.28)
     rolling.next_facts["qpos"][-1, 0] = 0.5
     assert not lies(rolling)
+
+
+def test_an_ant_can_lie_as_the_predicate_asks_for_and_no_lower() -> None:
+    """Limp, most come to rest at 0.381 m on legs that are spread; whatever torques are held, none rests lower."""
+    env: Any = worlds(BEHAVIOURS["ant-lie-down"], 24)
+    env.reset(seed=0)
+    torques = torch.rand(24, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torques[:8] = 0.0
+    states = torch.stack([env.step(torques)[-1]["facts"]["qpos"] for _ in range(300)])
+    env.close()
+    limp = [lies(lived(states[:, k], torch.zeros(300, 4, dtype=torch.bool))) for k in range(8)]
+    assert sum(limp) >= 4, "others rest on a leg that is folded below them"
+    last = states[-50:, :, :3]
+    rests = (last[1:] - last[:-1]).norm(dim=-1).amax(0) < 0.02
+    assert 0.37 < float(last[:, rests, 2].min()) < 0.39
 
 
 def test_feedback_ends_where_the_goal_is_reached() -> None:
