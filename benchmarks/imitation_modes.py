@@ -390,6 +390,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=UPDATES)
     parser.add_argument("--out", type=Path, default=tables.RESULTS / "imitation_modes")
     args = parser.parse_args(argv)
+    if args.shown < 5:
+        parser.error(f"--shown {args.shown}: at least 5, of which one is held out")
     torch.set_num_threads(1)
     for name, version in tables.machine().items():
         print(f"{name}: {version}")

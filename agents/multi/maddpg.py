@@ -101,8 +101,13 @@ class MADDPG(OffPolicyTeam):
         _init_setup_model: bool = True,
     ) -> None:
         config = {**arguments(locals()), "n_steps": 1}
-        if learners < 1 or (learners > 1 and reward is not None):
-            raise ValueError(f"learners={learners}: at least 1, and no more than 1 with a reward, that all would share")
+        if learners < 1:
+            raise ValueError(f"learners={learners}: at least 1")
+        if learners > 1 and reward is not None:
+            raise ValueError(
+                f"learners={learners} and a reward expression, whose terms would learn from all of them: leave the reward "
+                "out (reward=None, in a script: `cairn train` always has one), or train them one after the other"
+            )
         self.learners = learners
         super().__init__(config, self._joint(env), reward, None)
         del config["n_steps"]

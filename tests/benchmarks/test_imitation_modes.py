@@ -100,3 +100,9 @@ def test_a_small_run_is_done_once(tmp_path, capsys, monkeypatch):
     assert "| even | 10 | difference |" in capsys.readouterr().out
     assert (tmp_path / "frontiers.png").stat().st_size > 5000
     assert "| even | 20 | mle | end | 1 |" in (tmp_path / "table.md").read_text()
+
+
+def test_too_few_demonstrations_to_hold_one_out_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        modes.main(["--shown", "4"])
+    assert "at least 5" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_it_goes_on_to_the_same_bits() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="5 environments for 2 learners"):
         MADDPG("MlpPolicy", gym.make_vec("cairn/Chase-v0", num_envs=5, device="cpu"), learners=2)
-    with pytest.raises(ValueError, match="with a reward"):
+    with pytest.raises(ValueError, match="leave the reward out"):
         MADDPG("MlpPolicy", gym.make_vec("cairn/Chase-v0", num_envs=4, device="cpu"), "2.0*task", learners=2)
     model = side_by_side(MADDPG)
     with pytest.raises(IndexError, match="learner 3 of 3"):
