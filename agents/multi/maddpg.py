@@ -105,8 +105,8 @@ class MADDPG(OffPolicyTeam):
             raise ValueError(f"learners={learners}: at least 1")
         if learners > 1 and reward is not None:
             raise ValueError(
-                f"learners={learners} and a reward expression, whose terms would learn from all of them: leave the reward "
-                "out (reward=None, in a script: `cairn train` always has one), or train them one after the other"
+                f"learners={learners} and a reward expression, whose terms would learn from all of them: leave the "
+                "reward out (reward=None, in a script: `cairn train` always has one), or train them one after the other"
             )
         self.learners = learners
         super().__init__(config, self._joint(env), reward, None)
