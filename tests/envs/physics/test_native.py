@@ -4,7 +4,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from cairn.envs.physics import engine as engine_module
 from cairn.envs.physics import native
 from cairn.envs.physics.dynamics import apply, copies
 from cairn.envs.physics.engine import CpuEngine
@@ -20,20 +19,6 @@ EQUALITY = """
 </worldbody><actuator><general joint="y" dyntype="integrator" ctrlrange="-1 1" gear="3"/></actuator>
 <equality><joint joint1="y" polycoef="0.1 0 0 0 0" solref="0.5 1"/></equality></mujoco>"""
 FIELDS = ("qpos", "qvel", "xpos", "cfrc_ext", "cinert", "cvel", "qfrc_actuator", "ctrl")
-
-
-def unavailable(*args):
-    raise NotImplementedError
-
-
-@pytest.fixture(params=["compiled", "python"])
-def way(request, monkeypatch):
-    """Engines made in this test take one of the two ways."""
-    if request.param == "python":
-        monkeypatch.setattr(engine_module, "Shards", unavailable)
-    elif native._library() is None:
-        pytest.skip("this MuJoCo has no batch API")
-    return {"python": Loop, "compiled": Shards}[request.param]
 
 
 def make(models, pairs, reads=(), substeps=2, threads=2, kind=None, **kwargs):
@@ -155,14 +140,14 @@ def test_a_breakdown_concerns_one_alone(way):
 
 
 @pytest.mark.parametrize("solver", ["newton", "cg", "pgs"])
-def test_the_two_ways_give_the_same_bits(monkeypatch, solver):
+def test_the_two_ways_give_the_same_bits(without_batch_api, solver):
     """The compiled way leaves out islands, Python's does not: an ant has one, which is all of it."""
     task = make_task("Ant-v5", {})
     model, pairs = load_model(task)
     set_solver(model, solver)
     rng, n = np.random.default_rng(0), 30
     engines = [make([model] * n, pairs, task.reads, 5, 3)]
-    monkeypatch.setattr(engine_module, "Shards", unavailable)
+    without_batch_api()
     engines.append(make([model] * n, pairs, task.reads, 5, 3, Loop))
     starts = [task.start(rng) for _ in range(n)]
     for engine in engines:

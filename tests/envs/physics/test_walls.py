@@ -3,24 +3,14 @@
 import numpy as np
 import pytest
 
-from cairn.envs.physics import engine as engine_module
-from cairn.envs.physics import native
 from cairn.envs.physics.engine import CpuEngine
 from cairn.envs.physics.model import load_model, make_task
 from cairn.envs.physics.walls import ROOM, Walls
 
 
-def unavailable(*args):
-    raise NotImplementedError
-
-
-@pytest.fixture(params=["compiled", "python"])
-def engines(request, monkeypatch):
+@pytest.fixture
+def engines(way):
     """The ant maze twice, looking for walls everywhere and where they may be."""
-    if request.param == "python":
-        monkeypatch.setattr(engine_module, "Shards", unavailable)
-    elif native._library() is None:
-        pytest.skip("this MuJoCo has no batch API")
     task = make_task("AntObstacles-v0", {})
     made = []
     for walls in ((), task.aside):
