@@ -22,7 +22,7 @@ _FLAT = CHANNELS[-1] * (SIDE >> HALVINGS) ** 2
 _ARGUMENTS = {
     "bytes": "const unsigned char*", "floats": "const float*", "rows": "const long long*", "theta": "const float*",
     "turned": "const float*", "work": "float*", "slopes": "float*", "points": "float*", "errors": "float*",
-    "whole": "long long", "redraw": "long long", "learn": "long long",
+    "out_of": "long long", "redraw": "long long", "learn": "long long",
 }  # fmt: skip
 
 

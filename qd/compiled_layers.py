@@ -1,12 +1,14 @@
 """The layers of the autoencoder of pictures in C++, for ``compiled_images.py``."""
 
+from .compiled_networks import POWER
+
 # `block` multiplies R places, `step` floats from one to the next, with weights of C registers of columns; what a place
 # reads lies in `runs` stretches of `length`. A large map of 2 h rows has rows 1 to 2 h of h + 2 pairs of rows: place
 # (i, j) of the small map reads rows 2 i to 2 i + 3, and row 2 a + p of the large one takes from rows a - 1 and a of
 # the small one (a and a + 1 with the border). SELU's slope is read off its value.
-LOOP = """
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-typedef int ints __attribute__((vector_size(64), aligned(4)));
+LOOP = (
+    POWER
+    + """
 #ifdef __AVX512F__
 struct T4x1 { enum { R = 4, C = 1 }; };
 struct T8x1 { enum { R = 8, C = 1 }; };
@@ -21,20 +23,10 @@ struct T11x1 { enum { R = 3, C = 1 }; };
 typedef T4x1 T8x1, T4x2, T6x2, T8x2, T4x4;
 #endif
 const float SCALE = 1.0507009873554805f, LOWEST = SCALE * 1.6732632423543772f;
-auto power = [](vec x) __attribute__((always_inline)) {  // e to the x, for x of at most 80
-    _Pragma("clang fp contract(fast)")
-    const vec y = x > -80.0f ? x : vec{} - 80.0f;
-    const vec shifted = y * 1.44269504f + 12582912.0f, twos = shifted - 12582912.0f;
-    const vec r = y - twos * 0.693359375f + twos * 2.12194440e-4f;
-    vec p = r * 1.3942073314e-3f + 8.3687947280e-3f;
-    p = p * r + 4.1666386304e-2f;
-    p = p * r + 1.6666520044e-1f;
-    p = (p * r + 0.5f) * r * r + r + 1.0f;
-    return p * (vec)((__builtin_convertvector(twos, ints) + 127) << 23);
-};
 auto selu = [&](vec x) __attribute__((always_inline)) {
     _Pragma("clang fp contract(fast)")
-    return x > 0.0f ? x * SCALE : power(x > 0.0f ? vec{} : x) * LOWEST - LOWEST;
+    const vec below = x > 0.0f ? vec{} : x > -80.0f ? x : vec{} - 80.0f;
+    return x > 0.0f ? x * SCALE : power(below) * LOWEST - LOWEST;
 };
 auto slope = [&](vec y) __attribute__((always_inline)) { return y > 0.0f ? vec{} + SCALE : y + LOWEST; };
 auto total = [](vec x) __attribute__((always_inline)) {
@@ -156,7 +148,7 @@ auto back = [&](int to, int seen) {
         *(vec*)(room + to + at) = v * slope(*(const vec*)(room + seen + at));
     };
 };
-const float into = 2.0f / ((float)whole * (SIDE * SIDE * 3));
+const float into = 2.0f / ((float)out_of * (SIDE * SIDE * 3));
 for (long long row = from; row < from + count; ++row) {
     _Pragma("clang fp contract(fast)")
     for (int y = 0; y < SIDE; ++y) {
@@ -272,3 +264,4 @@ for (long long row = from; row < from + count; ++row) {
     gain(T6x2{}, room + SEEN0, room + GRADIENT1, 32, 3, 32, gradient + ENCODE0);
 }
 """
+)

@@ -2,10 +2,24 @@
 
 # No library's functions go into vector instructions here, so these are polynomials, fitted to a greatest error of 4e-8
 # on the piece of the line that they are for. Each lane's numbers are the same whatever the other lanes hold.
-VECTORS = """
-const int LANES = 16;
+POWER = """
 typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef int whole __attribute__((vector_size(64), aligned(4)));
+auto power = [](vec x) __attribute__((always_inline)) {  // e to the x, for x of -80 to 80
+    _Pragma("clang fp contract(fast)")
+    const vec shifted = x * 1.44269504f + 12582912.0f, twos = shifted - 12582912.0f;
+    const vec r = x - twos * 0.693359375f + twos * 2.12194440e-4f;
+    vec p = r * 1.3942073314e-3f + 8.3687947280e-3f;
+    p = p * r + 4.1666386304e-2f;
+    p = p * r + 1.6666520044e-1f;
+    p = (p * r + 0.5f) * r * r + r + 1.0f;
+    return p * (vec)((__builtin_convertvector(twos, whole) + 127) << 23);
+};
+"""
+VECTORS = (
+    POWER
+    + """
+const int LANES = 16;
 const float PI = 3.14159265f;
 auto all = [](float x) __attribute__((always_inline)) { return vec{} + x; };
 auto least = [](vec a, vec b) __attribute__((always_inline)) { return a < b ? a : b; };
@@ -48,18 +62,11 @@ auto angle_of = [&](vec y, vec x) __attribute__((always_inline)) {
 };
 auto squash = [&](vec x) __attribute__((always_inline)) {  // tanh(x / 2)
     _Pragma("clang fp contract(fast)")
-    const vec y = least(size_of(x), all(30.0f));
-    const vec shifted = y * 1.44269504f + 12582912.0f, power = shifted - 12582912.0f;
-    const vec r = y - power * 0.693359375f + power * 2.12194440e-4f;
-    vec p = r * 1.3942073314e-3f + 8.3687947280e-3f;
-    p = p * r + 4.1666386304e-2f;
-    p = p * r + 1.6666520044e-1f;
-    p = (p * r + 0.5f) * r * r + r + 1.0f;
-    const vec e = p * (vec)((__builtin_convertvector(power, whole) + 127) << 23);
-    const vec t = 1.0f - 2.0f / (1.0f + e);
+    const vec t = 1.0f - 2.0f / (1.0f + power(least(size_of(x), all(30.0f))));
     return (vec)((whole)t | ((whole)x & (int)0x80000000));
 };
 """
+)
 # `weights` are [numbers of a genome, LANES]; `sizes` the units of each of `layers` + 1 layers. What `network` reads
 # lies at `inputs`, `width` vectors, and two more such rooms follow; it gives where its outputs lie. `action` is an
 # output as an action between -1 and 1, in the roundings of policies.py.
