@@ -89,7 +89,7 @@ def iq(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace)
     """Cloning or IQ-Learn from one episode; a step of cloning is a minibatch."""
     if task.startswith("cairn/MiniGrid-"):
         grid = GridBatch(task.removeprefix("cairn/"), 1)
-        demos = collect(late_solver(grid, 0), grid, 1, seed=seed, only_success=True)
+        demos = collect(late_solver(grid, 0, seed), grid, 1, seed=seed, only_success=True)
     else:
         tries = 5 if task == "LunarLander-v3" else 1  # whose controller crashes now and then: the best of five
         demos = collect(scripted(task), make_batch(task, 1), tries, seed=seed).split(tries)[-1]
@@ -130,16 +130,16 @@ def adversarial(setting: str, task: str, seed: int, steps: int, args: argparse.N
 # ---- PPO beside demonstrations ------------------------------------------------------------------------------
 
 
-def late_solver(env: GridBatch, wasted: int) -> Actor:
-    """Random for ``wasted`` steps, then the shortest solution from there."""
+def late_solver(env: GridBatch, wasted: int, seed: int) -> Actor:
+    """Random for ``wasted`` steps, by draws of its own, then the shortest solution from there."""
     plans: list[list[int]] = []
-    t = 0
+    t, draws = 0, torch.Generator().manual_seed(seed)
 
     def act(obs: Any, info: Mapping[str, Any]) -> Tensor:
         nonlocal t
         t = 0 if "_final_obs" not in info else t + 1
         if t < wasted:
-            return torch.randint(6, (env.num_envs,))
+            return torch.randint(6, (env.num_envs,), generator=draws)
         if t == wasted:
             plans[:] = [plan or [] for plan in shortest_plans(env)]
         return torch.tensor([plan[t - wasted] if t - wasted < len(plan) else 0 for plan in plans])
@@ -155,7 +155,7 @@ def trajectories(task: str, setting: str, seed: int) -> Demonstrations:
     longest = max(len(plan or []) for plan in shortest_plans(env))
     share = {"optimal": 0.0, "middle": 0.5, "low": 0.9}[quality]
     wasted = int(share * ((env.max_steps or 0) - longest))  # of the time that a solution leaves
-    return collect(late_solver(env, wasted), env, int(count), seed=seed, only_success=True)
+    return collect(late_solver(env, wasted, seed), env, int(count), seed=seed, only_success=True)
 
 
 def demos(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
