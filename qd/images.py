@@ -13,19 +13,24 @@ class ImageDescriptor:
     """A convolutional autoencoder; a ``DescriptorModel`` whose features are pictures.
 
     Pictures are shrunk to 64 x 64. Four convolutions (4 x 4, stride 2, SELU) and a linear layer make the point, and
-    their mirror image redraws the picture. A fit goes on from the present weights, holds out a fifth of the pictures,
-    and stops when their error has risen ``patience`` times.
+    their mirror image redraws the picture. A fit goes on from the present weights; it ends early when the error of
+    pictures that were held out has been above its least for ``patience`` passes in a row.
 
     Source: Paolo et al., "Unsupervised Learning and Exploration of Reachable Outcome Space" (TAXONS, ICRA 2020) and
-    "Discovering and Exploiting Sparse Rewards in a Learned Behavior Space" (STAX, 2021).
+    "Discovering and Exploiting Sparse Rewards in a Learned Behavior Space" (STAX, 2021). When a fit ends is as in
+    STAX's code; TAXONS holds nothing out.
 
     Args:
         width: M, numbers of a point.
         epochs: At most so many passes in a fit.
         batch: Pictures of a step.
         rate: Adam's step size.
-        patience: Rises of the held-out error that end a fit.
+        held_out: Share of the pictures; 0 learns from all of them for ``epochs`` passes.
+        patience: Held-out errors in a row above the least one that end a fit.
         seed: Of weights and of the order of pictures.
+
+    Raises:
+        ValueError: Nothing would be left to learn from.
     """
 
     def __init__(
@@ -35,10 +40,14 @@ class ImageDescriptor:
         epochs: int = 100,
         batch: int = 128,
         rate: float = 1e-3,
-        patience: int = 3,
+        held_out: float = 0.2,
+        patience: int = 4,
         seed: int = 0,
     ) -> None:
-        self.width, self.epochs, self.batch, self.patience, self.version = width, epochs, batch, patience, 0
+        self.width, self.epochs, self.batch, self.version = width, epochs, batch, 0
+        if not 0 <= held_out < 1:
+            raise ValueError(f"held_out={held_out}: a share of the pictures, below 1; 0 for none")
+        self.held_out, self.patience = held_out, patience
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -51,19 +60,18 @@ class ImageDescriptor:
         """Learn from pictures, uint8 ``[P, H, W, 3]``."""
         pictures = _shown(features)
         order = torch.randperm(len(pictures), generator=self._generator)
-        cut = max(1, len(order) * 4 // 5)
-        learn, held = order[:cut], order[cut:] if cut < len(order) else order
-        before, rises = float("inf"), 0
+        cut = int(len(order) * self.held_out)
+        held, learn = order[:cut], order[cut:]
+        least, above = float("inf"), 0
         for left in reversed(range(self.epochs)):
             for part in split(len(learn), self.batch, self._generator):
                 self.step(pictures, learn[part])
-            # Whether it has risen matters only while so many rises can still end the fit before its last pass.
-            if rises + left - (before == float("inf")) < self.patience:
+            # An error matters only while so many of them can still end the fit before its last pass.
+            if not len(held) or above + left < self.patience:
                 continue
             error = float(self._loop(self._numbers, pictures, held)[1].mean())
-            rises = rises + 1 if error > before else rises
-            before = error
-            if rises >= self.patience:
+            least, above = min(least, error), above + 1 if error > least else 0
+            if above >= self.patience:
                 break
         self.version += 1
 

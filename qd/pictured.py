@@ -35,7 +35,7 @@ def taxons(
         every: Generations between fits.
         epochs: Passes of a fit.
     """
-    view = Pictures(ImageDescriptor(width, epochs=epochs, patience=epochs, seed=_seed(problem)))
+    view = Pictures(ImageDescriptor(width, epochs=epochs, held_out=0.0, seed=_seed(problem)))
     parents = (yield problem.first(population)).usable()
     while not len(parents):
         parents = (yield problem.first(population)).usable()

@@ -76,20 +76,21 @@ def torchs_fit(model, frames, passes):
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     generator, real = torch.Generator().manual_seed(5), prepared(frames)
     order = torch.randperm(len(real), generator=generator)
-    cut = len(order) * 4 // 5
-    before, rises, made = float("inf"), 0, 0
+    cut = len(order) // 5
+    least, above, made = float("inf"), 0, 0
     for _ in range(passes):
         made += 1
-        for part in torch.randperm(cut, generator=generator).split(model.batch):
-            shown = real[order[:cut][part]]
+        for part in torch.randperm(len(real) - cut, generator=generator).split(model.batch):
+            shown = real[order[cut:][part]]
             optimiser.zero_grad()
             (decoder(encoder(shown)) - shown).square().mean().backward()
             optimiser.step()
         with torch.no_grad():
-            shown = real[order[cut:]]
+            shown = real[order[:cut]]
             error = float((decoder(encoder(shown)) - shown).square().flatten(1).mean(-1).mean())
-        rises, before = rises + (error > before), error
-        if rises >= model.patience:
+        above = above + 1 if error > least else 0
+        least = min(least, error)
+        if above >= model.patience:
             break
     return encoder, made
 

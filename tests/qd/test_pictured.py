@@ -47,6 +47,48 @@ def test_the_autoencoder_places_what_it_sees_and_is_surprised_by_the_rest():
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's chance was touched
 
 
+class Scripted:
+    """In place of the compiled loop: held-out errors that were written down, and who asked for what."""
+
+    def __init__(self, loop, errors):
+        self.loop, self.errors, self.held, self.learned = loop, list(errors), [], []
+
+    def __call__(self, numbers, pictures, rows, redraw=True):
+        self.held.append(rows)
+        return None, torch.tensor([float(self.errors.pop(0))])
+
+    def slope(self, numbers, pictures, rows):
+        self.learned.append(rows)
+        return torch.zeros_like(numbers)
+
+
+@pytest.mark.parametrize(
+    ("errors", "passes"),
+    [
+        ([3, 4, 5, 6, 7], 5),  # four in a row above the first
+        ([9, 8, 7, 8, 7.5, 8, 6, 7, 7, 7, 7], 11),  # three in a row do not end it; nor do seven with a least between
+        ([9, 8, 7, 8, 7.5, 7.2, 7.1], 7),  # they fall, but are above the least
+        ([3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3], 20),  # and what only equals the least is not above it
+    ],
+)
+def test_a_fit_ends_at_the_fourth_error_in_a_row_above_the_least(errors, passes):
+    model = ImageDescriptor(2, epochs=20, batch=4, seed=0)
+    loop = model._loop = Scripted(model._loop, errors)
+    model.fit(dots(torch.rand(10, 2)))
+    assert len(loop.learned) == 2 * passes and not loop.errors  # eight of ten pictures, four in a step
+    assert all(torch.equal(rows, loop.held[0]) and len(rows) == 2 for rows in loop.held)
+    assert not set(loop.held[0].tolist()) & set(torch.cat(loop.learned).tolist())
+
+
+def test_a_fit_that_holds_nothing_out_learns_from_all_in_every_pass():
+    model = ImageDescriptor(2, epochs=3, batch=4, held_out=0.0, seed=0)
+    loop = model._loop = Scripted(model._loop, [])
+    model.fit(dots(torch.rand(10, 2)))
+    assert sorted(torch.cat(loop.learned).tolist()) == sorted(list(range(10)) * 3)
+    with pytest.raises(ValueError, match="held_out=1"):
+        ImageDescriptor(held_out=1.0)
+
+
 def test_a_memory_is_placed_anew_when_the_model_has_changed():
     places = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
     view = Pictures(ImageDescriptor(3, epochs=1, seed=0))
