@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cairn.envs.grid.engine import GridBatch
-from cairn.envs.grid.planner import _SPREAD, LARGE, SMALL, _among, _engine, _expand, _first_of_each, shortest_plans
+from cairn.envs.grid.planner import _SPREAD, Engines, _among, _expand, _first_of_each, shortest_plans
 from cairn.envs.spaces import Tree, tree_map
 from cairn.shaping.networks import Encoder, Whitening, mlp
 from cairn.shaping.stretch import Stretch
@@ -70,7 +70,7 @@ class Chart:
     def __init__(self, envs: GridBatch, actions: tuple[int, ...]) -> None:
         self.envs, self.actions = envs, actions
         self.level = torch.arange(envs.num_envs)  # a number for every episode: the same hash in two is two states
-        self.engines: dict[int, GridBatch] = {}
+        self.engines = Engines(envs)
         self.states = torch.zeros(0, dtype=torch.int64)
         self.distance, self.action = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
 
@@ -93,10 +93,7 @@ class Chart:
         here, level = self._now()[lanes], self.level[lanes]
         known, edges = torch.sort(here)[0], []
         while len(here):
-            size = SMALL if len(here) <= SMALL else LARGE
-            if size not in self.engines:
-                self.engines[size] = _engine(self.envs, size)
-            step = _expand(self.engines[size], frontier, self.actions)
+            step = _expand(self.engines, frontier, self.actions)
             level = level[step["row"]]
             there = step["hash"] ^ (level * _SPREAD)
             reward = torch.where(step["success"], 1.0, torch.inf)

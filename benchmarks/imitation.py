@@ -14,6 +14,7 @@ half, or nine tenths, of the time that the longest solution leaves is gone.
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ OPTIONS = {
     "pretrain": "cloning before", "beside": "cloning beside", "fixed_balance": "fixed balance",
     "learned_balance": "learned balance",
 }  # fmt: skip
+WASTED = {"optimal": 0.0, "middle": 0.5, "low": 0.9}  # of the time that a solution leaves
 GRIDS = (
     "cairn/MiniGrid-MultiRoom-N6-v0",
     "cairn/MiniGrid-ObstructedMaze-1Dlhb-v0",
@@ -147,15 +149,16 @@ def late_solver(env: GridBatch, wasted: int, seed: int) -> Actor:
     return act
 
 
-def trajectories(task: str, setting: str, seed: int) -> Demonstrations:
-    """As many, of the quality, that ``setting`` (``beside-2-optimal``) names."""
-    _, count, quality = setting.split("-")
-    env = GridBatch(task.removeprefix("cairn/"), min(int(count), 20))
-    env.reset(seed=seed)
-    longest = max(len(plan or []) for plan in shortest_plans(env))
-    share = {"optimal": 0.0, "middle": 0.5, "low": 0.9}[quality]
-    wasted = int(share * ((env.max_steps or 0) - longest))  # of the time that a solution leaves
-    return collect(late_solver(env, wasted, seed), env, int(count), seed=seed, only_success=True)
+@functools.cache  # several settings share them
+def trajectories(task: str, count: int, quality: str, seed: int) -> Demonstrations:
+    """So many, optimal ones or worse."""
+    env = GridBatch(task.removeprefix("cairn/"), min(count, 20))
+    wasted = 0
+    if share := WASTED[quality]:
+        env.reset(seed=seed)
+        longest = max(len(plan or []) for plan in shortest_plans(env))
+        wasted = int(share * ((env.max_steps or 0) - longest))
+    return collect(late_solver(env, wasted, seed), env, count, seed=seed, only_success=True)
 
 
 def demos(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
@@ -164,8 +167,9 @@ def demos(setting: str, task: str, seed: int, steps: int, args: argparse.Namespa
     assert isinstance(test, BatchEnv)
     if setting == "ppo":
         return run(PPO("MlpPolicy", envs, seed=seed), test, steps, args.trials, 100)
-    option = BESIDE[setting.split("-")[0]]
-    model = DemoPPO("MlpPolicy", envs, trajectories(task, setting, seed), seed=seed, **option)
+    option, count, quality = setting.split("-")
+    shown = trajectories(task, int(count), quality, seed)
+    model = DemoPPO("MlpPolicy", envs, shown, seed=seed, **BESIDE[option])
     return run(model, test, steps, args.trials, 100)
 
 
@@ -177,7 +181,7 @@ PARTS: dict[str, tuple[Any, list[str], list[str], int]] = {
     "demos": (
         demos,
         list(GRIDS),
-        ["ppo", *(f"{o}-{n}-{q}" for o in BESIDE for n in (2, 10, 100) for q in ("optimal", "middle", "low"))],
+        ["ppo", *(f"{o}-{n}-{q}" for o in BESIDE for n in (2, 10, 100) for q in WASTED)],
         2_000_000,
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .engine import GridBatch
 
-SMALL, LARGE = 256, 8192  # rows that are stepped at once, by how wide the frontier is
+SIZES = (256, 1024, 4096, 8192)  # rows that are stepped at once, by how wide the frontier is
 _SPREAD = 0x1E3779B97F4A7C15  # odd: the same state of two levels is two states
 
 
@@ -52,7 +52,7 @@ def shortest_plans(
     state = batch.get_state(lanes)["lanes"]
     levels = len(state["cells"])
     found: list[list[int] | None] = [None] * levels
-    engines: dict[int, GridBatch] = {}
+    engines = Engines(batch)
     tried = range(int(batch.single_action_space.n)) if actions is None else actions  # type: ignore[attr-defined]
     layers: list[Layer] = []
     alive = torch.arange(levels)
@@ -60,10 +60,7 @@ def shortest_plans(
     known = torch.zeros(0, dtype=torch.int64)
     left = max_states * levels
     while len(alive) and left > 0:
-        size = SMALL if len(alive) <= SMALL else LARGE
-        if size not in engines:
-            engines[size] = _engine(batch, size)
-        step = _expand(engines[size], frontier, tried)
+        step = _expand(engines, frontier, tried)
         level, action, parent = alive[step["row"]], step["action"], step["row"]
         depth = len(layers)
         for row in step["success"].nonzero()[:, 0].tolist():
@@ -85,20 +82,35 @@ def shortest_plans(
     return found
 
 
-def _engine(batch: GridBatch, rows: int) -> GridBatch:
-    """A batch of the same world to step states in."""
-    engine = GridBatch(
-        batch.upstream, rows, device=batch.device, max_episode_steps=batch.max_steps, facts=("hash",), **batch._kwargs
-    )
-    engine.reset(seed=0)
-    return engine
+class Engines:
+    """Batches of one world to step states in, in a few sizes; each is made when it is first needed.
+
+    Args:
+        batch: Whose world.
+    """
+
+    def __init__(self, batch: GridBatch) -> None:
+        self._batch, self._made = batch, dict[int, GridBatch]()
+
+    def fitting(self, rows: int) -> GridBatch:
+        """The smallest with as many lanes, or the largest."""
+        size = next((size for size in SIZES if rows <= size), SIZES[-1])
+        if size not in self._made:
+            it = self._batch
+            self._made[size] = GridBatch(
+                it.upstream, size, device=it.device, max_episode_steps=it.max_steps, facts=("hash",), **it._kwargs
+            )
+            self._made[size].reset(seed=0)
+        return self._made[size]
 
 
-def _expand(engine: GridBatch, frontier: Mapping[str, Tensor], actions: Sequence[int]) -> dict[str, Tensor]:
+def _expand(engines: Engines, frontier: Mapping[str, Tensor], actions: Sequence[int]) -> dict[str, Tensor]:
     """All that one step of every action makes of the frontier ``[F, ...]``: columns ``[F * A, ...]``."""
     out: dict[str, list[Tensor]] = {}
-    total, size, arrays = len(frontier["cells"]), engine.num_envs, engine.arrays
-    for begin in range(0, total, size):
+    total = len(frontier["cells"])
+    for begin in range(0, total, SIZES[-1]):
+        engine = engines.fitting(total - begin)
+        size, arrays = engine.num_envs, engine.arrays
         here = {name: tensor[begin : begin + size] for name, tensor in frontier.items()}
         count = len(here["cells"])
         for action in actions:

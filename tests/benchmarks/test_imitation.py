@@ -37,7 +37,7 @@ def test_success_is_told_where_there_is_one():
 
 def test_low_trajectories_waste_their_time():
     returns = [
-        float(imitation.trajectories("cairn/MiniGrid-Empty-8x8-v0", f"beside-4-{quality}", 0).returns.mean())
+        float(imitation.trajectories("cairn/MiniGrid-Empty-8x8-v0", 4, quality, 0).returns.mean())
         for quality in ("optimal", "middle", "low")
     ]
     assert returns[0] > 0.9 > returns[1] > returns[2] > 0
@@ -46,7 +46,7 @@ def test_low_trajectories_waste_their_time():
 
 def test_low_trajectories_leave_time_for_the_longest_way():
     """MultiRoom-N6's ways take half of its time: a share of the whole time would leave none of them enough."""
-    low = imitation.trajectories("cairn/MiniGrid-MultiRoom-N6-v0", "beside-2-low", 0)
+    low = imitation.trajectories("cairn/MiniGrid-MultiRoom-N6-v0", 2, "low", 0)
     assert len(low.returns) == 2 and low.returns.min() > 0
 
 
