@@ -136,9 +136,9 @@ def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.Capt
 SMALL: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
 
 
-def recorded(folder: Path, out: Path) -> None:
+def recorded(folder: Path, out: Path, *more: str) -> None:
     """The command on two rounds of a behaviour with the recordings of a folder."""
-    main([*SMALL, "--only", "hopper-forward", "--recordings", str(folder), "--out", str(out)])
+    main([*SMALL, "--only", "hopper-forward", "--recordings", str(folder), "--out", str(out), *more])
 
 
 def answered(asked: Path, completion: str) -> Path:
@@ -151,15 +151,15 @@ def answered(asked: Path, completion: str) -> Path:
 def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A prompt that nobody has answered stops the search; with an answer it goes on, and anew it needs nobody."""
     pytest.importorskip("httpx")
-    folder, first = tmp_path / "recordings", tmp_path / "recordings" / "hopper-forward-seed0-1.asked.txt"
-    with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*seed0-1.asked.txt"):
+    folder, first = tmp_path / "recordings", tmp_path / "recordings" / "hopper-forward-1000-seed0-1.asked.txt"
+    with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*-1000-seed0-1.asked.txt"):
         recorded(folder, tmp_path / "a")
     assert "Task: hop forward without falling" in first.read_text() and not (tmp_path / "a" / "behaviours.csv").exists()
     assert "| hopper-forward | hop forward without falling |  | not run here |" in capsys.readouterr().out
     answered(first, PROGRAM.format(1.0))
     with pytest.raises(LanguageError, match="seed0-2.asked.txt"):
         recorded(folder, tmp_path / "a")
-    second = answered(folder / "hopper-forward-seed0-2.asked.txt", PROGRAM.format(2.0))
+    second = answered(folder / "hopper-forward-1000-seed0-2.asked.txt", PROGRAM.format(2.0))
     text = second.read_text()
     assert "ahead = 1.0 *" in text and "0% of fresh episodes" in text and "- qpos[:, 5]: " in text
     recorded(folder, tmp_path / "a")
@@ -176,6 +176,34 @@ def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys
     second.write_text(text.replace("ahead = 1.0 *", "ahead = 7.0 *"))
     with pytest.raises(LanguageError, match="seed0-3.asked.txt"):
         recorded(folder, tmp_path / "d")
+
+
+def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To another round and to agents of other seeds, from its folder; its row has them then, and others stay."""
+    pytest.importorskip("httpx")
+    folder = tmp_path / "recordings"
+    for k in (1, 2):
+        with pytest.raises(LanguageError):
+            recorded(folder, tmp_path)
+        answered(folder / f"hopper-forward-1000-seed0-{k}.asked.txt", PROGRAM.format(float(k)))
+    recorded(folder, tmp_path)
+    path = tmp_path / "behaviours.csv"
+    other = "hopper-forward,recorded,0,500,1.00,1.00,yes,,1 of 1,"
+    path.write_text(path.read_text() + other + "\n")
+    before = path.read_text()
+    recorded(folder, tmp_path, "--rounds", "3")  # only where it is asked to
+    recorded(folder, tmp_path, "--rounds", "1", "--more")  # it has enough
+    assert path.read_text() == before
+    with pytest.raises(LanguageError, match="1000-seed0-3.asked.txt"):
+        recorded(folder, tmp_path, "--rounds", "3", "--more")
+    assert path.read_text() == before
+    answered(folder / "hopper-forward-1000-seed0-3.asked.txt", PROGRAM.format(3.0))
+    recorded(folder, tmp_path, "--rounds", "3", "--again", "1", "--more")
+    assert path.read_text().splitlines() == [
+        before.splitlines()[0], "hopper-forward,recorded,0,1000,0.00 0.00 0.00,0.00,no,0.00,3 of 3,", other
+    ]  # fmt: skip
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| hopper-forward |")][-2:]
+    assert "| 500 | 1.00 | 1.00 | yes |" in shown[0] and "| 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
 
 
 def test_a_prompt_is_its_words(tmp_path: Path) -> None:
