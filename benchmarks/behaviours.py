@@ -126,7 +126,7 @@ BEHAVIOURS = {
     ),
     "ant-wave-leg": Behaviour("Ant", {}, "stand on three legs and wave the front left leg", waves, 600_000),
     "ant-lie-down": Behaviour("Ant", LYING, "lie down on the ground and keep still", lies, 300_000),
-    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches, 200_000),
+    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches, 150_000),
 }
 
 
@@ -197,6 +197,11 @@ def steps_of(name: str, args: argparse.Namespace) -> int:
     return int(args.steps or BEHAVIOURS[name].steps)
 
 
+def stem(name: str, steps: int, seed: int) -> str:
+    """How the names of a search's recordings begin: no answer to the feedback of shorter trainings is one to longer."""
+    return f"{name}-seed{seed}" if steps == BEHAVIOURS[name].steps else f"{name}-{steps}-seed{seed}"
+
+
 class Searched(NamedTuple):
     """What came of a search."""
 
@@ -255,10 +260,7 @@ def giver(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> It
         return f"{sum(same)} of {len(same)}"
 
     about = f"{name} ({BEHAVIOURS[name].task}), seed {args.seed}: a recorded request. The completion was written by: ?"
-    # Feedback on a training of another length answers to nothing that was recorded for this one.
-    own = steps_of(name, args) == BEHAVIOURS[name].steps
-    stem = f"{name}-seed{args.seed}" if own else f"{name}-{args.steps}-seed{args.seed}"
-    recordings = Recordings(args.recordings, stem, about, told)
+    recordings = Recordings(args.recordings, stem(name, steps_of(name, args), args.seed), about, told)
     with Standin(recordings, model=args.model) as server:
         try:
             yield Client(server.url, args.model, key_env=None), count

@@ -9,10 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves, worlds
-from cairn.benchmarks.behaviours_recorded import Recordings, words
+from cairn.benchmarks.behaviours import (
+    BEHAVIOURS,
+    RECORDINGS,
+    feedback,
+    flip,
+    forward,
+    lies,
+    main,
+    stem,
+    waves,
+    worlds,
+)
+from cairn.benchmarks.behaviours_recorded import COMPLETION, Recordings, words
 from cairn.benchmarks.behaviours_shown import watched
 from cairn.benchmarks.standin import Standin
+from cairn.benchmarks.tables import RESULTS
 from cairn.shaping import Stretch
 from cairn.shaping.language import Answer, LanguageError, Question
 from cairn.shaping.language.search import Candidate, Recorded, Trial
@@ -204,6 +216,22 @@ def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.Ca
     ]  # fmt: skip
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| hopper-forward |")][-2:]
     assert "| 500 | 1.00 | 1.00 | yes |" in shown[0] and "| 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
+
+
+def test_every_recorded_search_has_its_recordings() -> None:
+    """As many as requests were answered, each program whole in the next prompt, and who wrote it in each head."""
+    with (RESULTS / "behaviours" / "behaviours.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "recorded"]
+    assert len(rows) >= 7
+    for row in rows:
+        name = stem(row["behaviour"], int(row["steps"]), int(row["seed"]))
+        count = len(row["rounds"].split())
+        assert row["prompts"].split()[-1] == str(count)
+        texts = [(RECORDINGS / f"{name}-{k}.txt").read_text(encoding="utf-8") for k in range(1, count + 1)]
+        assert all("The completion was written by a large language model (Claude), by hand" in text for text in texts)
+        for before, after in zip(texts, texts[1:]):
+            program = before.partition(COMPLETION)[2].partition("```python\n")[2].partition("```")[0].strip()
+            assert program and program in after.partition(COMPLETION)[0]
 
 
 def test_a_prompt_is_its_words(tmp_path: Path) -> None:
