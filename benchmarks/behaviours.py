@@ -9,10 +9,15 @@ judge videos of six behaviours, over 94 % of them right; here a predicate on the
 the judge. The model is shown the typed world (positions and velocities of joints and bodies, what is in contact) and
 the sentence, never the environment's own reward, and after each training what was found, what fresh episodes of the
 agent looked like, and how many of them the predicate passed. Agents are judged by their likeliest action; every
-behaviour has the same PPO, and steps of its own. FetchReach (gymnasium-robotics, extra "bench"; 1.4.2 makes it with
-MuJoCo before 4 alone) is judged by its own word for success, and "expert" is an agent trained as long on its own dense
-reward. Any OpenAI-compatible server will do (extra "language"); programs run in the jail. A search that was killed goes
-on from its folder.
+behaviour has the same PPO, and steps of its own. A search that was killed goes on from its folder; with --more, one
+that is in the table goes on to more rounds, or to agents of other seeds on its best program. Any OpenAI-compatible
+server will do (extra "language"); programs run in the jail.
+
+FetchReach is judged by its own word for success, and "expert" is an agent trained as long on its own dense reward.
+gymnasium-robotics 1.4.2 makes it with MuJoCo before 4 alone, so that it wants a Python environment of its own:
+
+    pip install "mujoco==3.3.6" "gymnasium-robotics==1.4.2" "httpx>=0.27"      # beside Cairn
+    python benchmarks/behaviours.py --recordings --only fetch-reach
 """
 
 import argparse
@@ -42,6 +47,7 @@ from cairn.shaping.language.search.workshop import NobodyError
 
 GOAL = 0.94
 KEY = ("behaviour", "model", "seed", "steps")
+SHOWN = ("best", "passed", "again", "expert")
 RECORDINGS = RESULTS / "behaviours" / "recordings"
 PPO = {"n_steps": 64, "batch_size": 256, "n_epochs": 10, "learning_rate": 3e-4, "ent_coef": 0.0}
 LYING = {"terminate_when_unhealthy": False}
@@ -115,10 +121,12 @@ BEHAVIOURS = {
     "hopper-back-flip": Behaviour(
         "Hopper", LYING, "do a back flip and land on the foot", partial(flip, way=-1.0), 600_000
     ),
-    "ant-forward": Behaviour("Ant", {}, "walk forward along x without falling", partial(forward, metres=5.0), 600_000),
+    "ant-forward": Behaviour(
+        "Ant", {}, "walk forward along x without falling", partial(forward, metres=5.0), 1_000_000
+    ),
     "ant-wave-leg": Behaviour("Ant", {}, "stand on three legs and wave the front left leg", waves, 600_000),
     "ant-lie-down": Behaviour("Ant", LYING, "lie down on the ground and keep still", lies, 300_000),
-    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches, 1_000_000),
+    "fetch-reach": Behaviour("FetchReach", {}, "move the gripper to the target and keep it there", reaches, 150_000),
 }
 
 
@@ -189,6 +197,11 @@ def steps_of(name: str, args: argparse.Namespace) -> int:
     return int(args.steps or BEHAVIOURS[name].steps)
 
 
+def stem(name: str, steps: int, seed: int) -> str:
+    """How the names of a search's recordings begin: no answer to the feedback of shorter trainings is one to longer."""
+    return f"{name}-seed{seed}" if steps == BEHAVIOURS[name].steps else f"{name}-{steps}-seed{seed}"
+
+
 class Searched(NamedTuple):
     """What came of a search."""
 
@@ -247,7 +260,7 @@ def giver(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> It
         return f"{sum(same)} of {len(same)}"
 
     about = f"{name} ({BEHAVIOURS[name].task}), seed {args.seed}: a recorded request. The completion was written by: ?"
-    recordings = Recordings(args.recordings, f"{name}-seed{args.seed}", about, told)
+    recordings = Recordings(args.recordings, stem(name, steps_of(name, args), args.seed), about, told)
     with Standin(recordings, model=args.model) as server:
         try:
             yield Client(server.url, args.model, key_env=None), count
@@ -270,21 +283,26 @@ def expert(name: str, args: argparse.Namespace) -> str:
 
 
 def table(rows: Sequence[dict[str, str]], model: str) -> str:
-    """Every behaviour with what it came to, or that it was not run."""
-    done = {row["behaviour"]: row for row in rows if row["model"] == model and model}
+    """Every behaviour with what its searches came to, one for each number of steps, or that it was not run."""
     lines = [
         "| behaviour | task | steps of a training | success by predicate, each round | best | over 94 % "
         "| the best again, other seeds | expert |",
         "|---|---|---:|---|---:|---|---|---:|",
     ]
     for name, it in BEHAVIOURS.items():
-        row = done.get(name)
-        cell = ("", "not run here", "", "", "", "")
-        if row is not None:
-            steps, rounds = f"{int(row['steps']):,}", row["rounds"] or "no program"
-            cell = steps, rounds, row["best"], row["passed"], row["again"], row["expert"]
-        lines.append(f"| {name} | {it.task} | {' | '.join(cell)} |")
+        done = [row for row in rows if model and (row["behaviour"], row["model"]) == (name, model)]
+        cells = [
+            (f"{int(row['steps']):,}", row["rounds"] or "no program", *(row[what] for what in SHOWN))
+            for row in sorted(done, key=lambda row: int(row["steps"]))
+        ] or [("", "not run here", *[""] * len(SHOWN))]
+        lines += [f"| {name} | {it.task} | {' | '.join(cell)} |" for cell in cells]
     return "\n".join(lines)
+
+
+def enough(row: dict[str, str], args: argparse.Namespace) -> bool:
+    """Whether a search has all that is asked for: its rounds, fewer where one passed, and agents of other seeds."""
+    rounds, again = (len(row[what].split()) for what in ("rounds", "again"))
+    return (row["passed"] == "yes" or rounds >= int(args.rounds)) and again >= int(args.again)
 
 
 def short_table() -> str:
@@ -308,6 +326,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--rounds", type=int, default=3, help="trainings of a search, each with the feedback of the last"
     )
     parser.add_argument("--again", type=int, default=0, help="trainings on the best program with other seeds")
+    parser.add_argument(
+        "--more", action="store_true", help="go on with searches that are in the table, to more rounds or other seeds"
+    )
     parser.add_argument("--envs", type=int, default=64, help="environments of a training")
     parser.add_argument("--recorded", type=int, default=64, help="episodes of random play that programs are tried on")
     parser.add_argument("--episodes", type=int, default=64, help="fresh episodes that the predicate judges")
@@ -323,7 +344,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.only if args.server or args.recordings else ():
         steps = steps_of(name, args)
         key: dict[str, object] = {"behaviour": name, "model": args.model, "seed": args.seed, "steps": steps}
-        if not cells.done(key):
+        there = [row for row in cells.rows() if all(row[what] == str(value) for what, value in key.items())]
+        if not there or args.more and not enough(there[0], args):
             try:
                 found = search(name, args)
             except Unrecorded as missing:
@@ -333,7 +355,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             rounds, again = (" ".join(f"{s:.2f}" for s in scores) for scores in (found.rounds, found.again))
             passed = "yes" if best > GOAL else "no"
             told = {"rounds": rounds, "best": f"{best:.2f}", "passed": passed, "again": again, "prompts": found.prompts}
-            cells.add({**key, **told, "expert": expert(name, args)})
+            beside = there[0]["expert"] if there else expert(name, args)
+            (cells.replace if there else cells.add)({**key, **told, "expert": beside})
     print(table(cells.rows(), args.model))
     if unrecorded:
         raise LanguageError("; ".join(unrecorded))

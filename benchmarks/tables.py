@@ -129,3 +129,23 @@ class Cells:
             file.flush()
             os.fsync(file.fileno())
         self._rows.append({k: str(v) for k, v in row.items()})
+
+    def replace(self, row: Mapping[str, object]) -> None:
+        """Put a row in the place of the cell with its key; a kill leaves the old table or the new one.
+
+        Raises:
+            ValueError: Its columns are not the table's, or there is no such cell.
+        """
+        if list(row) != self._columns or not self.done(row):
+            raise ValueError(f"{self.path} has no cell {self._name(row)} with the columns {list(row)}")
+        new = {k: str(v) for k, v in row.items()}
+        rows = [new if self._name(old) == self._name(row) else old for old in self._rows]
+        beside = self.path.with_name(self.path.name + ".new")
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+        self._rows = rows

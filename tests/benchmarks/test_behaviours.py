@@ -9,10 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from cairn.benchmarks.behaviours import BEHAVIOURS, feedback, flip, forward, lies, main, waves, worlds
-from cairn.benchmarks.behaviours_recorded import Recordings, words
+from cairn.benchmarks.behaviours import (
+    BEHAVIOURS,
+    RECORDINGS,
+    feedback,
+    flip,
+    forward,
+    lies,
+    main,
+    stem,
+    waves,
+    worlds,
+)
+from cairn.benchmarks.behaviours_recorded import COMPLETION, Recordings, words
 from cairn.benchmarks.behaviours_shown import watched
 from cairn.benchmarks.standin import Standin
+from cairn.benchmarks.tables import RESULTS
 from cairn.shaping import Stretch
 from cairn.shaping.language import Answer, LanguageError, Question
 from cairn.shaping.language.search import Candidate, Recorded, Trial
@@ -136,9 +148,9 @@ def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.Capt
 SMALL: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
 
 
-def recorded(folder: Path, out: Path) -> None:
+def recorded(folder: Path, out: Path, *more: str) -> None:
     """The command on two rounds of a behaviour with the recordings of a folder."""
-    main([*SMALL, "--only", "hopper-forward", "--recordings", str(folder), "--out", str(out)])
+    main([*SMALL, "--only", "hopper-forward", "--recordings", str(folder), "--out", str(out), *more])
 
 
 def answered(asked: Path, completion: str) -> Path:
@@ -151,15 +163,15 @@ def answered(asked: Path, completion: str) -> Path:
 def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A prompt that nobody has answered stops the search; with an answer it goes on, and anew it needs nobody."""
     pytest.importorskip("httpx")
-    folder, first = tmp_path / "recordings", tmp_path / "recordings" / "hopper-forward-seed0-1.asked.txt"
-    with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*seed0-1.asked.txt"):
+    folder, first = tmp_path / "recordings", tmp_path / "recordings" / "hopper-forward-1000-seed0-1.asked.txt"
+    with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*-1000-seed0-1.asked.txt"):
         recorded(folder, tmp_path / "a")
     assert "Task: hop forward without falling" in first.read_text() and not (tmp_path / "a" / "behaviours.csv").exists()
     assert "| hopper-forward | hop forward without falling |  | not run here |" in capsys.readouterr().out
     answered(first, PROGRAM.format(1.0))
     with pytest.raises(LanguageError, match="seed0-2.asked.txt"):
         recorded(folder, tmp_path / "a")
-    second = answered(folder / "hopper-forward-seed0-2.asked.txt", PROGRAM.format(2.0))
+    second = answered(folder / "hopper-forward-1000-seed0-2.asked.txt", PROGRAM.format(2.0))
     text = second.read_text()
     assert "ahead = 1.0 *" in text and "0% of fresh episodes" in text and "- qpos[:, 5]: " in text
     recorded(folder, tmp_path / "a")
@@ -176,6 +188,50 @@ def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys
     second.write_text(text.replace("ahead = 1.0 *", "ahead = 7.0 *"))
     with pytest.raises(LanguageError, match="seed0-3.asked.txt"):
         recorded(folder, tmp_path / "d")
+
+
+def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To another round and to agents of other seeds, from its folder; its row has them then, and others stay."""
+    pytest.importorskip("httpx")
+    folder = tmp_path / "recordings"
+    for k in (1, 2):
+        with pytest.raises(LanguageError):
+            recorded(folder, tmp_path)
+        answered(folder / f"hopper-forward-1000-seed0-{k}.asked.txt", PROGRAM.format(float(k)))
+    recorded(folder, tmp_path)
+    path = tmp_path / "behaviours.csv"
+    other = "hopper-forward,recorded,0,500,1.00,1.00,yes,,1 of 1,"
+    path.write_text(path.read_text() + other + "\n")
+    before = path.read_text()
+    recorded(folder, tmp_path, "--rounds", "3")  # only where it is asked to
+    recorded(folder, tmp_path, "--rounds", "1", "--more")  # it has enough
+    assert path.read_text() == before
+    with pytest.raises(LanguageError, match="1000-seed0-3.asked.txt"):
+        recorded(folder, tmp_path, "--rounds", "3", "--more")
+    assert path.read_text() == before
+    answered(folder / "hopper-forward-1000-seed0-3.asked.txt", PROGRAM.format(3.0))
+    recorded(folder, tmp_path, "--rounds", "3", "--again", "1", "--more")
+    assert path.read_text().splitlines() == [
+        before.splitlines()[0], "hopper-forward,recorded,0,1000,0.00 0.00 0.00,0.00,no,0.00,3 of 3,", other
+    ]  # fmt: skip
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| hopper-forward |")][-2:]
+    assert "| 500 | 1.00 | 1.00 | yes |" in shown[0] and "| 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
+
+
+def test_every_recorded_search_has_its_recordings() -> None:
+    """As many as requests were answered, each program whole in the next prompt, and who wrote it in each head."""
+    with (RESULTS / "behaviours" / "behaviours.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "recorded"]
+    assert len(rows) >= 7
+    for row in rows:
+        name = stem(row["behaviour"], int(row["steps"]), int(row["seed"]))
+        count = len(row["rounds"].split())
+        assert row["prompts"].split()[-1] == str(count)
+        texts = [(RECORDINGS / f"{name}-{k}.txt").read_text(encoding="utf-8") for k in range(1, count + 1)]
+        assert all("The completion was written by a large language model (Claude), by hand" in text for text in texts)
+        for before, after in zip(texts, texts[1:]):
+            program = before.partition(COMPLETION)[2].partition("```python\n")[2].partition("```")[0].strip()
+            assert program and program in after.partition(COMPLETION)[0]
 
 
 def test_a_prompt_is_its_words(tmp_path: Path) -> None:

@@ -58,6 +58,19 @@ def test_cells_refuse_other_columns_and_doubles(tmp_path: Path) -> None:
         cells.add({"seed": 1, "seconds": 2})
 
 
+def test_a_cell_is_put_in_the_place_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    cells = Cells(path, ["seed"])
+    for seed in (0, 1, 2):
+        cells.add({"seed": seed, "steps": "1, 2"})
+    cells.replace({"seed": 1, "steps": 7})
+    assert cells.rows() == Cells(path, ["seed"]).rows()
+    assert [row["steps"] for row in cells.rows()] == ["1, 2", "7", "1, 2"] and list(tmp_path.iterdir()) == [path]
+    for row in ({"seed": 3, "steps": 1}, {"seed": 1, "seconds": 1}):
+        with pytest.raises(ValueError, match="no cell"):
+            cells.replace(row)
+
+
 def test_machine_names_what_figures_depend_on() -> None:
     found = machine()
     assert found["processor"] and int(found["cores"]) >= 1 and found["torch"][0].isdigit()
