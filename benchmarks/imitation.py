@@ -8,14 +8,18 @@
 
 Each goes on where it was when started again: a cell is one setting and seed. Returns and success are of the frozen
 policy on fresh episodes, at the end and as the mean over the run's trials (a measure of how soon). Demonstrations of
-"adversarial" are of the scripted controller (Pendulum) or of SAC trained here for ``--expert-steps`` and kept in the
-results' folder. Those of "demos" are shortest solutions; "middle" and "low" ones begin with so many random steps that
-half, or nine tenths, of the time that the longest solution leaves is gone.
+"adversarial" are of the scripted controller (Pendulum) or of SAC trained here for ``--expert-steps``, the best of ten
+trials on the way, and kept in the results' folder. Networks, the imitators' and the expert's, have two layers of
+``--units``, and minibatches ``--rows``; the imitators are TD3, as the published ones, or with ``--agent`` SAC; a table
+of their own tells cells apart by all of these. Those of "demos" are shortest solutions; "middle" and "low" ones begin
+with so many random steps that half, or nine tenths, of the time that the longest solution leaves is gone.
 """
 
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,7 @@ from cairn.agents.data import Demonstrations, collect
 from cairn.agents.data.collecting import Actor
 from cairn.agents.data.controllers import CONTROLLERS, scripted
 from cairn.agents.evaluation import evaluate_batch, fresh_seed
-from cairn.agents.imitation import BC, AdversarialSAC, DemoPPO, IQLearn
+from cairn.agents.imitation import BC, AdversarialSAC, AdversarialTD3, DemoPPO, IQLearn
 from cairn.agents.training import acting
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv, make_batch
@@ -37,6 +41,9 @@ from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.planner import shortest_plans
 
 KEYS = ["part", "task", "setting", "seed", "steps"]
+SIZES = ["agent", "units", "rows", "expert_steps"]
+"""What else tells cells of "adversarial" apart."""
+LANES = 16
 IQ: dict[str, dict[str, Any]] = {
     "bc": {},
     "iq_offline": {"online": False},
@@ -104,27 +111,51 @@ def iq(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace)
 # ---- off-policy, with and without the penalty ---------------------------------------------------------------
 
 
+def sized(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the expert and its imitators share: an update for each step, of networks of one size."""
+    return {"batch_size": args.rows, "gradient_steps": -1, "policy_kwargs": {"net_arch": [args.units] * 2}}
+
+
 def expert_of(task: str, args: argparse.Namespace) -> Demonstrations:
     """Four demonstrations, made once."""
-    folder = RESULTS / "imitation" / f"{task.split('/')[-1]}-{args.expert_steps}"
+    size = "" if task in CONTROLLERS else f"-{args.expert_steps}-{args.units}-{args.rows}"
+    folder = RESULTS / "imitation" / f"{task.split('/')[-1]}{size}"
     if folder.exists():
         return Demonstrations.load(folder)
     if task in CONTROLLERS:
         actor: Actor = scripted(task)
     else:
-        model = SAC("MlpPolicy", make_batch(task, 4), seed=0)
-        model.learn(args.expert_steps)
-        act = acting(model, True)
+        act = acting(trained(task, args), True)
         actor = lambda obs, info: act(obs)  # noqa: E731
     demos = collect(actor, make_batch(task, 4), 4, seed=0)
     demos.save(folder)
     return demos
 
 
+def trained(task: str, args: argparse.Namespace) -> SAC:
+    """SAC as it was at the best of ten trials: it may fall again, and one demonstrates what one can do."""
+    model, test = SAC("MlpPolicy", make_batch(task, LANES), seed=0, **sized(args)), make_batch(task, 10)
+    best, kept = -inf, model.policy.state_dict()
+    for k in range(10):
+        model.learn(args.expert_steps // 10, reset_num_timesteps=k == 0)
+        found = evaluate_batch(acting(model, True), test, 10, fresh_seed(k, "expert")).return_mean
+        print(f"expert of {task}: {model.num_timesteps} steps, return {found:.0f}", flush=True)
+        if found > best:
+            best, kept = found, deepcopy(model.policy.state_dict())
+    model.policy.load_state_dict(kept)
+    return model
+
+
 def adversarial(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
-    """Adversarial imitation on SAC."""
-    model = AdversarialSAC("MlpPolicy", make_batch(task, 4), expert_of(task, args), ADVERSARIAL[setting], seed=seed)
-    return run(model, make_batch(task, 10), steps, args.trials, 10)
+    """Adversarial imitation; the discriminator learns from a minibatch for every four of the agent's."""
+    shown, envs, settings = expert_of(task, args), make_batch(task, LANES), ADVERSARIAL[setting]
+    common: dict[str, Any] = {"reward_freq": 4, "learning_starts": 1000, "seed": seed, **sized(args)}
+    model = (
+        AdversarialSAC("MlpPolicy", envs, shown, settings, **common)
+        if args.agent == "sac"
+        else AdversarialTD3("MlpPolicy", envs, shown, settings, action_noise=0.1, **common)
+    )
+    return {"expert": round(float(shown.returns.mean()), 1), **run(model, make_batch(task, 10), steps, args.trials, 10)}
 
 
 # ---- PPO beside demonstrations ------------------------------------------------------------------------------
@@ -201,6 +232,26 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def adversarial_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns of the demonstrations and with each setting, IQM over seeds with its interval, in Markdown."""
+    lines = [
+        "| task | setting | steps | learner, units, rows | seeds | shown | return | mean return of the run | CPU s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    names = ("task", "setting", "steps", *SIZES)
+    for cell in sorted({tuple(row[k] for k in names) for row in rows}):
+        mine = [r for r in rows if tuple(r[k] for k in names) == cell]
+        column = {k: [float(r[k]) for r in mine] for k in ("expert", "return", "return_mean", "cpu_seconds")}
+        low, high = interval(column["return"])
+        task, setting, steps, agent, units, batch, _ = cell
+        lines.append(
+            f"| {task} | {setting} | {steps} | {agent}, {units}, {batch} | {len(mine)} | {column['expert'][0]:.0f} | "
+            f"{iqm(column['return']):.0f} ({low:.0f} to {high:.0f}) | {iqm(column['return_mean']):.0f} | "
+            f"{sum(column['cpu_seconds']) / len(mine):.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def demos_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Success on fresh levels: a line for each setting, a column for each task, IQM and (least to greatest)."""
     mine = [row for row in rows if row["part"] == "demos"]
@@ -235,11 +286,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=lambda text: int(float(text)))
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=300_000)
-    parser.add_argument("--out", type=Path, default=RESULTS / "imitation" / "cells.csv")
+    parser.add_argument("--agent", choices=["td3", "sac"], default="td3", help="which learner imitates in adversarial")
+    parser.add_argument("--units", type=int, default=256, help="width of adversarial's networks")
+    parser.add_argument("--rows", type=int, default=256, help="rows of adversarial's minibatches")
+    parser.add_argument("--out", type=Path, help="cells.csv, or adversarial.csv, in the results' folder")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    cells = Cells(args.out, KEYS)
+    has_sizes = args.part == "adversarial"
+    folder = RESULTS / "imitation" if args.out is None else args.out.parent
+    cells = Cells(args.out or folder / ("adversarial.csv" if has_sizes else "cells.csv"), KEYS + SIZES * has_sizes)
     if args.part and not args.table:
         work, tasks, settings, steps = PARTS[args.part]
         for name in args.settings or []:
@@ -252,13 +308,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for setting in args.settings or settings:
                     key = {"part": args.part, "task": task, "setting": setting, "seed": seed,
                            "steps": args.steps or steps}  # fmt: skip
+                    if has_sizes:
+                        key |= {name: getattr(args, name) for name in SIZES}
                     if cells.done(key):
                         continue
                     row = {**key, **work(setting, task, seed, args.steps or steps, args)}
                     cells.add(row)
                     print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
-    text = table(cells.rows())
-    args.out.with_name("table.md").write_text(f"# Imitation\n\nIQM over seeds, 95 % interval.\n\n{text}\n")
+    text = "# Imitation\n\nIQM over seeds, 95 % interval.\n"
+    for name, written in (("cells.csv", table), ("adversarial.csv", adversarial_table)):
+        if (folder / name).exists():
+            text += f"\n{written(Cells(folder / name, KEYS).rows())}\n"
+    (folder / "table.md").write_text(text)
     print(text)
 
 

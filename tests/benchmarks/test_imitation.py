@@ -1,31 +1,66 @@
 """The imitation benchmark: a cell of each part, and going on where it was."""
 
+import argparse
+from types import SimpleNamespace
+
 import gymnasium as gym
 import pytest
+import torch
 
 from cairn.agents.imitation import DemoPPO
 from cairn.benchmarks import imitation
 
 
 @pytest.mark.parametrize(
-    ("part", "task", "setting", "steps"),
+    ("part", "task", "setting", "file", "line"),
     [
-        ("iq", "CartPole-v1", "iq_offline", 64),
-        ("adversarial", "Pendulum-v1", "purple", 64),
-        ("demos", "cairn/MiniGrid-Empty-5x5-v0", "pretrain-2-middle", 64),
+        ("iq", "CartPole-v1", "iq_offline", "cells", "| iq | CartPole-v1 | iq_offline | 64 | 1 |"),
+        ("adversarial", "Pendulum-v1", "purple", "adversarial", "| Pendulum-v1 | purple | 64 | sac, 16, 32 | 1 |"),
+        (
+            "demos", "cairn/MiniGrid-Empty-5x5-v0", "pretrain-2-middle", "cells",
+            "| demos | cairn/MiniGrid-Empty-5x5-v0 | pretrain-2-middle | 64 | 1 |",
+        ),
     ],
-)
-def test_a_cell_of_each_part_is_done_once(tmp_path, capsys, monkeypatch, part, task, setting, steps):
+)  # fmt: skip
+def test_a_cell_of_each_part_is_done_once(tmp_path, capsys, monkeypatch, part, task, setting, file, line):
     monkeypatch.setattr(imitation, "RESULTS", tmp_path)
     monkeypatch.setitem(imitation.BESIDE, "pretrain", {"pretrain": 3})
-    args = [part, "--tasks", task, "--settings", setting, "--seeds", "1", "--steps", str(steps), "--trials", "2"]
-    args += ["--out", str(tmp_path / "cells.csv")]
+    args = [part, "--tasks", task, "--settings", setting, "--seeds", "1", "--steps", "64", "--trials", "2"]
+    args += ["--units", "16", "--rows", "32", "--agent", "sac"]
     imitation.main(args)
-    first = (tmp_path / "cells.csv").read_text()
+    cells = tmp_path / "imitation" / f"{file}.csv"
+    first = cells.read_text()
     imitation.main(args)
-    assert (tmp_path / "cells.csv").read_text() == first and len(first.splitlines()) == 2
-    row = f"| {part} | {task} | {setting} | {steps} | 1 |"
-    assert row in capsys.readouterr().out and row in (tmp_path / "table.md").read_text()
+    assert cells.read_text() == first and len(first.splitlines()) == 2
+    assert line in capsys.readouterr().out and line in (cells.parent / "table.md").read_text()
+
+
+def test_the_expert_is_the_best_on_the_way_and_of_the_imitators_size(tmp_path, monkeypatch):
+    """The third of ten trials is the best: what is demonstrated is what the actor did then."""
+    monkeypatch.setattr(imitation, "RESULTS", tmp_path)
+    found, seen = [3.0, 1.0, 5.0, 2.0, *[0.0] * 6], []
+
+    def judge(act, env, episodes, seed):
+        seen.append(act(torch.zeros(1, 11)))
+        return SimpleNamespace(return_mean=found[len(seen) - 1])
+
+    monkeypatch.setattr(imitation, "evaluate_batch", judge)
+    args = argparse.Namespace(expert_steps=400, units=16, rows=8)
+    model = imitation.trained("cairn/Hopper-v5", args)
+    assert model.actor.latent_pi[0].out_features == 16 and model.batch_size == 8 and model._n_updates > 300
+    acts = imitation.acting(model, True)(torch.zeros(1, 11))
+    assert torch.equal(acts, seen[2]) and not torch.equal(acts, seen[9])
+
+
+def test_the_table_of_adversarial_imitation():
+    row = {"task": "X", "steps": "8", "agent": "td3", "units": "16", "rows": "32", "expert_steps": "9", "expert": "70",
+           "return_mean": "1", "cpu_seconds": "3"}  # fmt: skip
+    rows = [{**row, "setting": setting, "return": back} for setting, back in (("penalty", "60"), ("none", "2"))]
+    lines = imitation.adversarial_table([*rows, {**rows[0], "return": "60"}]).splitlines()[2:]
+    assert lines == [
+        "| X | none | 8 | td3, 16, 32 | 1 | 70 | 2 (2 to 2) | 1 | 3 |",
+        "| X | penalty | 8 | td3, 16, 32 | 2 | 70 | 60 (60 to 60) | 1 | 3 |",
+    ]
 
 
 def test_success_is_told_where_there_is_one():
