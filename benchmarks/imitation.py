@@ -8,18 +8,16 @@
 
 Each goes on where it was when started again: a cell is one setting and seed. Returns and success are of the frozen
 policy on fresh episodes, at the end and as the mean over the run's trials (a measure of how soon). Demonstrations of
-"adversarial" are of the scripted controller (Pendulum) or of SAC trained here for ``--expert-steps``, the best of ten
-trials on the way, and kept in the results' folder. Networks, the imitators' and the expert's, have two layers of
-``--units``, and minibatches ``--rows``; the imitators are TD3, as the published ones, or with ``--agent`` SAC; a table
-of their own tells cells apart by all of these. Those of "demos" are shortest solutions; "middle" and "low" ones begin
-with so many random steps that half, or nine tenths, of the time that the longest solution leaves is gone.
+"adversarial" are of the scripted controller (Pendulum) or of a linear one that random search finds here in
+``--expert-steps``, and are kept in the results' folder. The imitators are TD3, as the published ones, or SAC; their
+networks have two layers of ``--units``, their minibatches ``--rows``; a table of its own tells its cells apart by all
+of these. Those of "demos" are shortest solutions; "middle" and "low" ones begin with so many random steps that half, or
+nine tenths, of the time that the longest solution leaves is gone.
 """
 
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +26,14 @@ import torch
 from torch import Tensor
 
 import cairn  # noqa: F401  (registers the ids)
-from cairn.agents import PPO, SAC
+from cairn.agents import PPO
 from cairn.agents.data import Demonstrations, collect
 from cairn.agents.data.collecting import Actor
 from cairn.agents.data.controllers import CONTROLLERS, scripted
 from cairn.agents.evaluation import evaluate_batch, fresh_seed
 from cairn.agents.imitation import BC, AdversarialSAC, AdversarialTD3, DemoPPO, IQLearn
 from cairn.agents.training import acting
+from cairn.benchmarks.linear_experts import search
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv, make_batch
 from cairn.envs.grid.engine import GridBatch
@@ -43,7 +42,7 @@ from cairn.envs.grid.planner import shortest_plans
 KEYS = ["part", "task", "setting", "seed", "steps"]
 SIZES = ["agent", "units", "rows", "expert_steps"]
 """What else tells cells of "adversarial" apart."""
-LANES = 16
+LANES = 32
 IQ: dict[str, dict[str, Any]] = {
     "bc": {},
     "iq_offline": {"online": False},
@@ -111,45 +110,25 @@ def iq(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace)
 # ---- off-policy, with and without the penalty ---------------------------------------------------------------
 
 
-def sized(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the expert and its imitators share: an update for each step, of networks of one size."""
-    return {"batch_size": args.rows, "gradient_steps": -1, "policy_kwargs": {"net_arch": [args.units] * 2}}
-
-
 def expert_of(task: str, args: argparse.Namespace) -> Demonstrations:
     """Four demonstrations, made once."""
-    size = "" if task in CONTROLLERS else f"-{args.expert_steps}-{args.units}-{args.rows}"
-    folder = RESULTS / "imitation" / f"{task.split('/')[-1]}{size}"
+    short = task.split("/")[-1]
+    folder = RESULTS / "imitation" / (short if task in CONTROLLERS else f"{short}-{args.expert_steps}")
     if folder.exists():
         return Demonstrations.load(folder)
-    if task in CONTROLLERS:
-        actor: Actor = scripted(task)
-    else:
-        act = acting(trained(task, args), True)
-        actor = lambda obs, info: act(obs)  # noqa: E731
+    actor: Actor = scripted(task) if task in CONTROLLERS else search(task, args.expert_steps)[0]
     demos = collect(actor, make_batch(task, 4), 4, seed=0)
     demos.save(folder)
     return demos
 
 
-def trained(task: str, args: argparse.Namespace) -> SAC:
-    """SAC as it was at the best of ten trials: it may fall again, and one demonstrates what one can do."""
-    model, test = SAC("MlpPolicy", make_batch(task, LANES), seed=0, **sized(args)), make_batch(task, 10)
-    best, kept = -inf, model.policy.state_dict()
-    for k in range(10):
-        model.learn(args.expert_steps // 10, reset_num_timesteps=k == 0)
-        found = evaluate_batch(acting(model, True), test, 10, fresh_seed(k, "expert")).return_mean
-        print(f"expert of {task}: {model.num_timesteps} steps, return {found:.0f}", flush=True)
-        if found > best:
-            best, kept = found, deepcopy(model.policy.state_dict())
-    model.policy.load_state_dict(kept)
-    return model
-
-
 def adversarial(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
-    """Adversarial imitation; the discriminator learns from a minibatch for every four of the agent's."""
+    """An update for each step; the discriminator learns from a minibatch for every four of the agent's."""
     shown, envs, settings = expert_of(task, args), make_batch(task, LANES), ADVERSARIAL[setting]
-    common: dict[str, Any] = {"reward_freq": 4, "learning_starts": 1000, "seed": seed, **sized(args)}
+    common: dict[str, Any] = {
+        "batch_size": args.rows, "gradient_steps": -1, "learning_starts": 1000, "reward_freq": 64 // LANES,
+        "policy_kwargs": {"net_arch": [args.units] * 2}, "seed": seed,
+    }  # fmt: skip
     model = (
         AdversarialSAC("MlpPolicy", envs, shown, settings, **common)
         if args.agent == "sac"
@@ -285,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=lambda text: int(float(text)))
     parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=300_000)
+    parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=1_500_000)
     parser.add_argument("--agent", choices=["td3", "sac"], default="td3", help="which learner imitates in adversarial")
     parser.add_argument("--units", type=int, default=256, help="width of adversarial's networks")
     parser.add_argument("--rows", type=int, default=256, help="rows of adversarial's minibatches")

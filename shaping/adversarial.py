@@ -255,8 +255,11 @@ class Adversarial(Pure):
         logs: list[Tensor] = []
         with torch.enable_grad():
             self.network.train()
-            for _ in range(self.steps):
-                lived, shown = source.sample(self.batch), self.demonstrated(self.batch)
+            # All minibatches are drawn in one go: what that costs hardly depends on how many rows there are.
+            every_lived, every_shown = (draw(self.batch * self.steps) for draw in (source.sample, self.demonstrated))
+            for k in range(self.steps):
+                rows = slice(k * self.batch, (k + 1) * self.batch)
+                lived, shown = every_lived[rows], every_shown[rows]
                 mine, theirs, penalty = self.verdicts(lived, shown)
                 low, high = self.smooth
                 label = torch.rand(len(theirs), generator=self.draws).to(theirs.device) * (high - low) + low
