@@ -26,6 +26,8 @@ from .term import Pure, Source, Term, World
 
 FORMS = ("softplus", "log", "logit")
 PENALISED = ("between", "expert", "learner", "both")
+FAR = 10.0
+"""How far from whitened inputs the state after an end lies: at most ``limit`` a unit is what a logit may change by."""
 
 
 class Adversarial(Pure):
@@ -176,7 +178,7 @@ class Adversarial(Pure):
     def ended(self, inputs: Tensor) -> Tensor:
         """The input that stands for the state after the end, ``[1, W]``."""
         row = torch.zeros_like(inputs[:1])
-        row[:, -1] = 1.0
+        row[:, -1] = FAR
         return row
 
     def logit(self, inputs: Tensor) -> Tensor:
