@@ -8,9 +8,11 @@
 
 Each goes on where it was when started again: a cell is one setting and seed. Returns and success are of the frozen
 policy on fresh episodes, at the end and as the mean over the run's trials (a measure of how soon). Demonstrations of
-"adversarial" are of the scripted controller (Pendulum) or of SAC trained here for ``--expert-steps`` and kept in the
-results' folder. Those of "demos" are shortest solutions; "middle" and "low" ones begin with so many random steps that
-half, or nine tenths, of the time that the longest solution leaves is gone.
+"adversarial" are of the scripted controller (Pendulum) or of a linear one that random search finds here in
+``--expert-steps``, and are kept in the results' folder. The imitators are TD3, as the published ones, or SAC; their
+networks have two layers of ``--units``, their minibatches ``--rows``; a table of its own tells its cells apart by all
+of these. Those of "demos" are shortest solutions; "middle" and "low" ones begin with so many random steps that half, or
+nine tenths, of the time that the longest solution leaves is gone.
 """
 
 import argparse
@@ -25,19 +27,23 @@ import torch
 from torch import Tensor
 
 import cairn  # noqa: F401  (registers the ids)
-from cairn.agents import PPO, SAC
+from cairn.agents import PPO
 from cairn.agents.data import Demonstrations, collect
 from cairn.agents.data.collecting import Actor
 from cairn.agents.data.controllers import CONTROLLERS, scripted
 from cairn.agents.evaluation import evaluate_batch, fresh_seed
-from cairn.agents.imitation import BC, AdversarialSAC, DemoPPO, IQLearn
+from cairn.agents.imitation import BC, AdversarialSAC, AdversarialTD3, DemoPPO, IQLearn
 from cairn.agents.training import acting
+from cairn.benchmarks.linear_experts import search
 from cairn.benchmarks.tables import RESULTS, Cells, interval, iqm, machine
 from cairn.envs import BatchEnv, make_batch
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.planner import shortest_plans
 
 KEYS = ["part", "task", "setting", "seed", "steps"]
+SIZES = ["agent", "units", "rows", "expert_steps"]
+"""What else tells cells of "adversarial" apart."""
+LANES = 32
 IQ: dict[str, dict[str, Any]] = {
     "bc": {},
     "iq_offline": {"online": False},
@@ -108,25 +114,29 @@ def iq(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace)
 
 def expert_of(task: str, args: argparse.Namespace) -> Demonstrations:
     """Four demonstrations, made once."""
-    folder = RESULTS / "imitation" / f"{task.split('/')[-1]}-{args.expert_steps}"
+    short = task.split("/")[-1]
+    folder = RESULTS / "imitation" / (short if task in CONTROLLERS else f"{short}-{args.expert_steps}")
     if folder.exists():
         return Demonstrations.load(folder)
-    if task in CONTROLLERS:
-        actor: Actor = scripted(task)
-    else:
-        model = SAC("MlpPolicy", make_batch(task, 4), seed=0)
-        model.learn(args.expert_steps)
-        act = acting(model, True)
-        actor = lambda obs, info: act(obs)  # noqa: E731
+    actor: Actor = scripted(task) if task in CONTROLLERS else search(task, args.expert_steps)[0]
     demos = collect(actor, make_batch(task, 4), 4, seed=0)
     demos.save(folder)
     return demos
 
 
 def adversarial(setting: str, task: str, seed: int, steps: int, args: argparse.Namespace) -> dict[str, float]:
-    """Adversarial imitation on SAC."""
-    model = AdversarialSAC("MlpPolicy", make_batch(task, 4), expert_of(task, args), ADVERSARIAL[setting], seed=seed)
-    return run(model, make_batch(task, 10), steps, args.trials, 10)
+    """An update for each step; the discriminator learns from a minibatch for every four of the agent's."""
+    shown, envs, settings = expert_of(task, args), make_batch(task, LANES), ADVERSARIAL[setting]
+    common: dict[str, Any] = {
+        "batch_size": args.rows, "gradient_steps": -1, "learning_starts": 1000, "reward_freq": 64 // LANES,
+        "policy_kwargs": {"net_arch": [args.units] * 2}, "seed": seed,
+    }  # fmt: skip
+    model = (
+        AdversarialSAC("MlpPolicy", envs, shown, settings, **common)
+        if args.agent == "sac"
+        else AdversarialTD3("MlpPolicy", envs, shown, settings, action_noise=0.1, **common)
+    )
+    return {"expert": round(float(shown.returns.mean()), 1), **run(model, make_batch(task, 10), steps, args.trials, 10)}
 
 
 # ---- PPO beside demonstrations ------------------------------------------------------------------------------
@@ -205,6 +215,26 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def adversarial_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns of the demonstrations and with each setting, IQM over seeds with its interval, in Markdown."""
+    lines = [
+        "| task | setting | steps | learner, units, rows | seeds | shown | return | mean return of the run | CPU s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    names = ("task", "setting", "steps", *SIZES)
+    for cell in sorted({tuple(row[k] for k in names) for row in rows}):
+        mine = [r for r in rows if tuple(r[k] for k in names) == cell]
+        column = {k: [float(r[k]) for r in mine] for k in ("expert", "return", "return_mean", "cpu_seconds")}
+        low, high = interval(column["return"])
+        task, setting, steps, agent, units, batch, _ = cell
+        lines.append(
+            f"| {task} | {setting} | {steps} | {agent}, {units}, {batch} | {len(mine)} | {column['expert'][0]:.0f} | "
+            f"{iqm(column['return']):.0f} ({low:.0f} to {high:.0f}) | {iqm(column['return_mean']):.0f} | "
+            f"{sum(column['cpu_seconds']) / len(mine):.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def demos_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Success on fresh levels: a line for each setting, a column for each task, IQM and (least to greatest)."""
     mine = [row for row in rows if row["part"] == "demos"]
@@ -238,12 +268,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=lambda text: int(float(text)))
     parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=300_000)
-    parser.add_argument("--out", type=Path, default=RESULTS / "imitation" / "cells.csv")
+    parser.add_argument("--expert-steps", type=lambda text: int(float(text)), default=1_500_000)
+    parser.add_argument("--agent", choices=["td3", "sac"], default="td3", help="which learner imitates in adversarial")
+    parser.add_argument("--units", type=int, default=256, help="width of adversarial's networks")
+    parser.add_argument("--rows", type=int, default=256, help="rows of adversarial's minibatches")
+    parser.add_argument("--out", type=Path, help="cells.csv, or adversarial.csv, in the results' folder")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    cells = Cells(args.out, KEYS)
+    has_sizes = args.part == "adversarial"
+    folder = RESULTS / "imitation" if args.out is None else args.out.parent
+    cells = Cells(args.out or folder / ("adversarial.csv" if has_sizes else "cells.csv"), KEYS + SIZES * has_sizes)
     if args.part and not args.table:
         work, tasks, settings, steps = PARTS[args.part]
         for name in args.settings or []:
@@ -256,13 +291,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for setting in args.settings or settings:
                     key = {"part": args.part, "task": task, "setting": setting, "seed": seed,
                            "steps": args.steps or steps}  # fmt: skip
+                    if has_sizes:
+                        key |= {name: getattr(args, name) for name in SIZES}
                     if cells.done(key):
                         continue
                     row = {**key, **work(setting, task, seed, args.steps or steps, args)}
                     cells.add(row)
                     print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
-    text = table(cells.rows())
-    args.out.with_name("table.md").write_text(f"# Imitation\n\nIQM over seeds, 95 % interval.\n\n{text}\n")
+    text = "# Imitation\n\nIQM over seeds, 95 % interval.\n"
+    for name, written in (("cells.csv", table), ("adversarial.csv", adversarial_table)):
+        if (folder / name).exists():
+            text += f"\n{written(Cells(folder / name, KEYS).rows())}\n"
+    (folder / "table.md").write_text(text)
     print(text)
 
 

@@ -26,6 +26,8 @@ from .term import Pure, Source, Term, World
 
 FORMS = ("softplus", "log", "logit")
 PENALISED = ("between", "expert", "learner", "both")
+FAR = 10.0
+"""How far from whitened inputs the state after an end lies: at most ``limit`` a unit is what a logit may change by."""
 
 
 class Adversarial(Pure):
@@ -176,7 +178,7 @@ class Adversarial(Pure):
     def ended(self, inputs: Tensor) -> Tensor:
         """The input that stands for the state after the end, ``[1, W]``."""
         row = torch.zeros_like(inputs[:1])
-        row[:, -1] = 1.0
+        row[:, -1] = FAR
         return row
 
     def logit(self, inputs: Tensor) -> Tensor:
@@ -255,8 +257,11 @@ class Adversarial(Pure):
         logs: list[Tensor] = []
         with torch.enable_grad():
             self.network.train()
-            for _ in range(self.steps):
-                lived, shown = source.sample(self.batch), self.demonstrated(self.batch)
+            # All minibatches are drawn in one go: what that costs hardly depends on how many rows there are.
+            every_lived, every_shown = (draw(self.batch * self.steps) for draw in (source.sample, self.demonstrated))
+            for k in range(self.steps):
+                rows = slice(k * self.batch, (k + 1) * self.batch)
+                lived, shown = every_lived[rows], every_shown[rows]
                 mine, theirs, penalty = self.verdicts(lived, shown)
                 low, high = self.smooth
                 label = torch.rand(len(theirs), generator=self.draws).to(theirs.device) * (high - low) + low

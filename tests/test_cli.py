@@ -122,6 +122,7 @@ def test_bench_lists_and_runs_every_benchmark(capsys: pytest.CaptureFixture[str]
         "credit_tables",
         "design_rounds",
         "dials",
+        "linear_experts",
         "multi_imitate",
         "multi_teams",
         "nethack",

@@ -8,7 +8,13 @@ visits. The second part may be estimated on any policy's states as ``E[V(s) - ga
 With phi the identity and the expert's own states, a row's loss is ``-(Q - V) = -temperature log pi(a | s)``, the
 likelihood, and the chi-square part adds the squared inverse temporal difference: likelihood with a TD regulariser
 (Wulfmeier et al., "Imitating language via scalable inverse reinforcement learning", 2024).
+
+An episode that ends goes on in a state without end, which has a reward like any other (Al-Hafez, Tateo, Arenz, Zhao and
+Peters, "LS-IQ: implicit reward regularization for inverse reinforcement learning", 2023): with the chi-square part it
+is known in closed form, and so is what no value can be beyond.
 """
+
+from math import inf
 
 import torch
 from torch import Tensor
@@ -37,6 +43,32 @@ def slope(r: Tensor, divergence: str) -> Tensor:
     raise ValueError(f"divergence={divergence!r}: one of {', '.join(DIVERGENCES)}")
 
 
+def rest_reward(
+    shown: Tensor | float, own: Tensor | float, values: str, alpha: float, regularise_all: bool
+) -> Tensor | float:
+    """The reward r of the state after an end that minimises ``iq_loss`` with chi2: there is one action, and Q = V.
+
+    A share ``shown`` of the demonstrations' rows end there and a share ``own`` of the learner's. Of these rows' part of
+    the loss, (given - gained) Q + weight r^2 / (4 alpha), the derivative by Q is 0 at
+    r = 2 alpha (gained - given) / weight: with values "all" 2 alpha (shown - own) / (shown + own).
+
+    Args:
+        shown: In [0, 1].
+        own: In [0, 1].
+        values: As ``iq_loss``'s, and so are the rest.
+        alpha: Of the chi-square part.
+        regularise_all: Likewise.
+    """
+    given = {"all": (shown + own) / 2, "expert": shown, "own": own, "start": 0.0}[values]
+    weight = (shown + own) / 2 if regularise_all else shown
+    return 2 * alpha * (shown - given) / (weight + 1e-12)
+
+
+def value_bound(values: str, alpha: float, gamma: float) -> float:
+    """What no value of the optimum exceeds: the greatest |r| of ``rest_reward`` for ever; infinite for "expert"."""
+    return {"all": 2.0, "own": 4.0, "start": 4.0, "expert": inf}[values] * alpha / (1 - gamma) if gamma < 1 else inf
+
+
 def iq_loss(
     q: Tensor,
     value: Tensor,
@@ -50,6 +82,8 @@ def iq_loss(
     start: Tensor | None = None,
     alpha: float = 0.5,
     regularise_all: bool = True,
+    rest: Tensor | float = 0.0,
+    bound: float = inf,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a minibatch, all arguments ``[B]``, and its parts.
 
@@ -67,11 +101,13 @@ def iq_loss(
         start: V at first states of demonstrations, ``[E]``, for "start".
         alpha: Of the chi-square part, ``r^2 / (4 alpha)``.
         regularise_all: That part over all rows (online) or the expert's alone (offline).
+        rest: Value of the state after an end.
+        bound: V(s') is held within [-bound, bound].
 
     Raises:
         ValueError: A name is unknown.
     """
-    follow = gamma * (1 - terminated) * ahead
+    follow = gamma * ((1 - terminated) * ahead.clamp(-bound, bound) + terminated * rest)
     reward = q - follow
     of_expert = reward[expert]
     gained = (slope(of_expert.detach(), divergence) * of_expert).mean()

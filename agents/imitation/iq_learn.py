@@ -16,9 +16,9 @@ from ..functional import categorical_sample
 from ..off_policy import polyak, statistics
 from ..sac import SAC
 from .common import Imitator, network_action, with_settings_of_bases
-from .iq import DIVERGENCES, VALUES, iq_loss
+from .iq import DIVERGENCES, VALUES, iq_loss, rest_reward, value_bound
 
-OWN = ("demonstrations", "online", "divergence", "values", "alpha", "lagging")
+OWN = ("demonstrations", "online", "divergence", "values", "alpha", "lagging", "absorbing")
 
 
 class InverseQ(Imitator):
@@ -29,8 +29,13 @@ class InverseQ(Imitator):
     values: str
     alpha: float
     lagging: bool
+    absorbing: bool
+    rest: Tensor
+    """Value of the state after an end, ``[1]``."""
 
-    def _choose_objective(self, online: bool, divergence: str, values: str | None, alpha: float, lagging: bool) -> None:
+    def _choose_objective(
+        self, online: bool, divergence: str, values: str | None, alpha: float, lagging: bool, absorbing: bool = False
+    ) -> None:
         values = values or ("all" if online else "expert")
         if divergence not in DIVERGENCES or values not in VALUES or not alpha > 0:
             raise ValueError(
@@ -40,6 +45,7 @@ class InverseQ(Imitator):
         if not online and values in ("all", "own"):
             raise ValueError(f"values={values!r} needs the learner's own states: offline take 'expert' or 'start'")
         self.online, self.divergence, self.values, self.alpha, self.lagging = online, divergence, values, alpha, lagging
+        self.absorbing = absorbing and divergence == "chi2"
 
     def _own_settings(self) -> dict[str, Any]:
         return {"demonstrations": self._of, **{name: getattr(self, name) for name in OWN[1:]}}
@@ -60,6 +66,33 @@ class InverseQ(Imitator):
             torch.cat([ends, batch.dones[:, 0]]),
             torch.cat([mine, torch.zeros(len(batch.actions), dtype=torch.bool, device=self.device)]),
         )
+
+    @torch.no_grad()
+    def _look_at_ends(self: Any) -> dict[str, Any]:
+        """What ends are worth, from how common they are in the demonstrations and among the learner's rows."""
+        if not self.absorbing:
+            return {}
+        own: Any = 0.0
+        if self.online:
+            replay = self.replay_buffer
+            own = replay.lived["terminated"][: min(replay.clock, replay.ring)].float().mean()
+        shown = self.demos.terminated.float().mean().to(self.device)
+        reward = rest_reward(shown, own, self.values, self.alpha, self.online)
+        self.rest.fill_(reward / (1 - self.gamma) if self.gamma < 1 else 0.0)
+        return {"rest": self.rest, "bound": value_bound(self.values, self.alpha, self.gamma)}
+
+    def _after(self: Any, ahead: Tensor, terminated: Tensor) -> Tensor:
+        """What follows a step, discounted, for the reward that the critic stands for."""
+        ends = terminated.float()
+        if self.absorbing:
+            bound = value_bound(self.values, self.alpha, self.gamma)
+            ahead = ahead.clamp(-bound, bound)
+        follows: Tensor = self.gamma * ((1 - ends) * ahead + ends * self.rest)
+        return follows
+
+    def _learned(self: Any) -> dict[str, Any]:
+        learned: dict[str, Any] = super()._learned()  # type: ignore[misc]
+        return {**learned, "rest": self.rest} if self.absorbing else learned
 
     def _minibatches(self: Any, count: int, rows: int) -> Any:
         """Learner's minibatches, or as many times None."""
@@ -101,7 +134,7 @@ class InverseQ(Imitator):
         self._load_imitation_state(state["imitation"])
 
     def inner_reward(self, obs: Any, action: Tensor, after: Any, terminated: Tensor) -> Tensor:
-        """The reward Q - gamma (1 - d) V(s') of rows ``[B]``, ``action`` as networks have it."""
+        """The reward Q - gamma V(s') of rows ``[B]``, ``action`` as networks have it."""
         raise NotImplementedError
 
     def recovered_reward(self) -> "InverseReward":
@@ -124,6 +157,9 @@ class IQLearn(InverseQ, DQN):
         alpha: Of the chi-square part.
         temperature: Of the policy: V = temperature logsumexp(Q / temperature).
         lagging: Take V(s') from the target network.
+        absorbing: An episode that ends goes on in a state without end, whose value follows from how common ends are in
+            the demonstrations and among one's own rows, and values are held within what they can be. Without it an end
+            is worth 0, which is more than living on where one's own states are paid less than nothing. With "chi2".
         reward: Not used: the reward is what is looked for.
         kwargs: DQN's other settings. Exploration is by the policy itself.
     """
@@ -139,10 +175,11 @@ class IQLearn(InverseQ, DQN):
         alpha: float = 0.5,
         temperature: float = 0.01,
         lagging: bool = True,
+        absorbing: bool = True,
         reward: Any = None,
         **kwargs: Any,
     ) -> None:
-        self._choose_objective(online, divergence, values, alpha, lagging)
+        self._choose_objective(online, divergence, values, alpha, lagging, absorbing)
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: above 0")
         self.temperature = temperature
@@ -153,6 +190,7 @@ class IQLearn(InverseQ, DQN):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self.rest = torch.zeros(1, device=self.device)
         self._know_demonstrations(self.observation_space, self.action_space, self.seed)
 
     def _explore(self, obs: Any) -> Tensor:
@@ -172,13 +210,13 @@ class IQLearn(InverseQ, DQN):
         """The reward that Q stands for, by the target network where it is what learning takes."""
         q: Tensor = self.q_net(obs).gather(1, action)[:, 0]
         ahead = self.soft_value((self.q_net_target if self.lagging else self.q_net)(after))
-        return q - self.gamma * (1 - terminated.float()) * ahead
+        return q - self._after(ahead, terminated)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Learn from ``gradient_steps`` minibatches, half of whose rows are the expert's."""
         self.policy.set_training_mode(True)
         self._set_rate(self.policy.optimizer)
-        first, losses, noted = self._first(), [], []
+        first, ends_at, losses, noted = self._first(), self._look_at_ends(), [], []
         for batch in self._minibatches(gradient_steps, batch_size):
             obs, action, after, ends, expert = self._rows(batch, batch_size)
             values = self.q_net(obs)
@@ -190,7 +228,7 @@ class IQLearn(InverseQ, DQN):
             loss, parts = iq_loss(
                 values.gather(1, action)[:, 0], self.soft_value(values), ahead, ends, expert, self.gamma,
                 divergence=self.divergence, values=self.values, alpha=self.alpha, regularise_all=self.online,
-                start=None if first is None else self.soft_value(self.q_net(first)),
+                start=None if first is None else self.soft_value(self.q_net(first)), **ends_at,
             )  # fmt: skip
             self.policy.optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -215,6 +253,7 @@ class IQLearnSAC(InverseQ, SAC):
         values: Likewise.
         alpha: Likewise.
         lagging: Take V(s') from the target critics.
+        absorbing: As ``IQLearn``'s.
         ent_coef: As SAC's; a fixed small one is IQ-Learn's own choice.
         reward: Not used: the reward is what is looked for.
         kwargs: SAC's other settings.
@@ -230,17 +269,19 @@ class IQLearnSAC(InverseQ, SAC):
         values: str | None = None,
         alpha: float = 0.5,
         lagging: bool = True,
+        absorbing: bool = True,
         ent_coef: float | str = 0.01,
         reward: Any = None,
         **kwargs: Any,
     ) -> None:
-        self._choose_objective(online, divergence, values, alpha, lagging)
+        self._choose_objective(online, divergence, values, alpha, lagging, absorbing)
         self._take_demonstrations(demonstrations)
         super().__init__(policy, env, None, ent_coef=ent_coef, **kwargs)
         self._config |= self._own_settings()
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self.rest = torch.zeros(1, device=self.device)
         self._know_demonstrations(self.observation_space, self.action_space, self.seed)
 
     def _temperature_now(self) -> Tensor:
@@ -258,14 +299,14 @@ class IQLearnSAC(InverseQ, SAC):
         """The reward that the mean of the critics stands for."""
         q: Tensor = torch.cat(self.critic(obs, action), 1).mean(1)
         ahead = self._soft_value(self.critic_target if self.lagging else self.critic, after).mean(0)
-        return q - self.gamma * (1 - terminated.float()) * ahead
+        return q - self._after(ahead, terminated)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Learn from ``gradient_steps`` minibatches, half of whose rows are the expert's."""
         self.policy.set_training_mode(True)
         actor, critic, tuner = self.actor, self.critic, self.ent_coef_optimizer
         self._set_rate(actor.optimizer, critic.optimizer, *([] if tuner is None else [tuner]))
-        first, losses, actor_losses, noted = self._first(), [], [], []
+        first, ends_at, losses, actor_losses, noted = self._first(), self._look_at_ends(), [], [], []
         for step, batch in enumerate(self._minibatches(gradient_steps, batch_size)):
             obs, action, after, ends, expert = self._rows(batch, batch_size)
             q, value = torch.cat(critic(obs, action), 1).T, self._soft_value(critic, obs)
@@ -278,7 +319,7 @@ class IQLearnSAC(InverseQ, SAC):
             each = [
                 iq_loss(
                     q[i], value[i], ahead[i], ends, expert, self.gamma, divergence=self.divergence, values=self.values,
-                    alpha=self.alpha, regularise_all=self.online, start=starts[i],
+                    alpha=self.alpha, regularise_all=self.online, start=starts[i], **ends_at,
                 )
                 for i in range(len(q))
             ]  # fmt: skip
@@ -328,7 +369,7 @@ class InverseReward(Pure):
         return InverseReward(self.model)
 
     def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
-        """The reward Q - gamma (1 - d) V(s') of each row."""
+        """The reward Q - gamma V(s') of each row."""
         model: Any = self.model
         rows = x.flat()
         good = rows.valid

@@ -19,9 +19,9 @@ class TeamReg(MADDPG):
     """MADDPG whose actors also predict the other agents' actions, and are drawn to be predicted.
 
     Agent i's further heads give predictions of the others' actions from its own observation. Their squared error,
-    summed over an action's dimensions, moves the agent that predicts with ``predict_weight`` and the one that is
-    predicted with ``predictable_weight``. ``train/team_error`` is its mean, and with both weights at 0 a measure of how
-    predictable the agents are.
+    summed over an action's dimensions and over the others and divided by the number of agents, moves the agent that
+    predicts with ``predict_weight`` and those that are predicted with ``predictable_weight``. ``train/team_error`` is
+    its mean over pairs, and with both weights at 0 a measure of how predictable the agents are.
 
     Args:
         policy: As for ``MADDPG``.
@@ -69,9 +69,11 @@ class TeamReg(MADDPG):
     def _actor_losses(self, obs: Tensor) -> dict[str, Tensor]:
         heads = self.policy.choose(obs)
         guesses, real = self._guesses(heads)
+        # Of each agent it is the sum over the others over A, as in the published code: a sum over the agents.
+        share = self.policy.members - 1
         predict = (guesses - real.detach()).square().sum(-1).mean()
-        predictable = (guesses.detach() - real).square().sum(-1).mean()
-        self._error = predict.detach()
+        predictable = share * (guesses.detach() - real).square().sum(-1).mean()
+        self._error, predict = predict.detach(), share * predict
         return {
             "actor_loss": self._policy_loss(obs, heads),
             "predict_loss": self.predict_weight * predict,
@@ -132,7 +134,8 @@ class CoachReg(MADDPG):
         policy = self.policy
         agents = policy.drawn_to(obs).log_softmax(-1)
         coach = policy.coached(obs).log_softmax(-1).expand_as(agents)
-        match = F.kl_div(agents, coach.detach(), log_target=True, reduction="none").sum(-1).mean()
+        # Every agent is drawn by its own divergence, whole, and the coach by their mean: as in the published code.
+        match = F.kl_div(agents, coach.detach(), log_target=True, reduction="none").sum(-1).mean(1).sum()
         taught = F.kl_div(agents.detach(), coach, log_target=True, reduction="none").sum(-1).mean()
         return {
             "actor_loss": self._policy_loss(obs, policy.choose(obs)),

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from cairn.shaping import Stretch, World
-from cairn.shaping.adversarial import AIRL, Adversarial, slope_of
+from cairn.shaping.adversarial import AIRL, FAR, Adversarial, slope_of
 
 BOX, TWO = spaces.Box(-10.0, 10.0, (2,), np.float32), spaces.Discrete(2)
 
@@ -114,7 +114,7 @@ def test_an_end_is_paid_for_all_that_would_have_followed():
     x = rows(0.5, n=3, ends=ends)
     inputs = term.inputs_of(x)
     after = torch.zeros(1, 5)
-    after[0, 4] = 1.0
+    after[0, 4] = FAR
     by_hand = term.logit(inputs) + ends * 9.0 * term.logit(after)  # gamma / (1 - gamma) = 9
     assert torch.allclose(term.score(x), by_hand, atol=1e-5)
     mine, theirs = term.both(x, rows(0.0, n=4))
@@ -128,8 +128,24 @@ def test_survival_is_worth_nothing_where_the_demonstrator_ends():
     for step in range(2):
         term.update(Lived(rows(1.0, seed=5)), step)
     after = torch.zeros(1, 5)
-    after[0, 4] = 1.0
+    after[0, 4] = FAR
     assert float(term.logit(after)) > 1.0
+
+
+def test_a_steady_logit_can_still_tell_the_state_after_an_end():
+    """Only the learner's episodes end. Beside the demonstrations' mean its state would be paid as they are, for ever.
+
+    A logit whose slope is 1 at most cannot fall by more than 1 over an indicator of 1; here it has 10.
+    """
+    ends = torch.arange(200) % 4 == 0
+    term = bound(absorbing=True, steps=200, learning_rate=3e-3, penalty=10.0)
+    for step in range(3):
+        term.update(Lived(rows(0.0, ends=ends, seed=5)), step)
+    shown = term.inputs_of(rows(1.0))
+    after = term.ended(shown)
+    assert float(slope_of(term.logit, shown, create_graph=False).mean()) < 1.2
+    with torch.no_grad():
+        assert float(term.logit(after)) < -3.0 < 0.5 < float(term.logit(shown).mean())
 
 
 def test_purple_shrinks_by_at_most_three_tenths():

@@ -11,7 +11,7 @@ from cairn.agents.data.controllers import scripted
 from cairn.agents.evaluation import evaluate_batch
 from cairn.agents.imitation import IQLearn, IQLearnSAC
 from cairn.agents.imitation.common import network_action
-from cairn.agents.imitation.iq import iq_loss, slope
+from cairn.agents.imitation.iq import iq_loss, rest_reward, slope, value_bound
 from cairn.envs import from_gymnasium
 from cairn.envs.tabular import occupancy
 from cairn.envs.tabular.soft import soft_value_iteration
@@ -49,6 +49,54 @@ def test_the_objective_by_hand():
         iq_loss(q, v, ahead, ends, expert, 0.5, values="start")
     with pytest.raises(ValueError, match="one of expert, all, own, start"):
         iq_loss(q, v, ahead, ends, expert, 0.5, values="none")
+
+
+def test_what_follows_an_end_by_hand():
+    q, v, ahead = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.5]), torch.tensor([3.0, 40.0])
+    ends, expert = torch.tensor([1.0, 0.0]), torch.tensor([True, False])
+    # The first ends: what follows is -8 at half; the second's 40 is held at 10. Rewards: 1 + 4 = 5 and 2 - 5 = -3.
+    loss, parts = iq_loss(q, v, ahead, ends, expert, 0.5, alpha=2.0, rest=torch.tensor([-8.0]), bound=10.0)
+    assert float(parts["reward_expert"]) == 5.0
+    assert float(loss) == pytest.approx((1.5 + 4.0 + 2.5 - 5.0) / 2 - 5.0 + (25.0 + 9.0) / 2 / 8)
+
+
+@pytest.mark.parametrize(("values", "everywhere"), [("all", True), ("own", True), ("start", True), ("start", False)])
+def test_the_state_after_an_end_has_the_reward_that_minimises_the_loss(values, everywhere):
+    """Three of the demonstrations' four rows are in it and one of the learner's, all with the value that is sought."""
+    q = torch.zeros(1, requires_grad=True)
+    expert, there = torch.arange(8) < 4, torch.tensor([1.0, 1, 1, 0, 1, 0, 0, 0])
+    solver = torch.optim.LBFGS([q], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        reward = there * q  # rows elsewhere give 0; what follows is given, as from a target network
+        value, ahead, first = there * q, torch.zeros(8), torch.zeros(1)
+        loss, _ = iq_loss(reward, value, ahead, torch.zeros(8), expert, 0.5, values=values, alpha=0.7, start=first,
+                          regularise_all=everywhere)  # fmt: skip
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    assert rest_reward(0.75, 0.25, values, 0.7, everywhere) == pytest.approx(q.item(), abs=1e-5)
+    assert abs(q.item()) <= value_bound(values, 0.7, 0.5) * 0.5 + 1e-5
+
+
+def test_ends_that_are_the_learners_alone_are_worth_the_least_there_can_be(cartpole):
+    assert rest_reward(0.0, 0.1, "all", 0.5, True) == pytest.approx(-1.0)
+    assert (
+        rest_reward(0.2, 0.0, "all", 0.5, True) == pytest.approx(1.0) and rest_reward(0.0, 0.0, "all", 1.0, True) == 0
+    )
+    assert rest_reward(0.2, 0.1, "expert", 0.5, True) == 0.0  # as there is nothing to choose
+    model = IQLearn("MlpPolicy", from_gymnasium("CartPole-v1", 2), cartpole, learning_starts=20, **SMALL)
+    model.learn(200)
+    assert model.rest.item() == pytest.approx(-100.0)  # 500 steps are shown, and the learner falls
+    ends = torch.tensor([True, False])
+    reward = model.inner_reward(torch.zeros(2, 4), torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 4), ends)
+    assert reward[0].item() == pytest.approx(model.q_net(torch.zeros(1, 4))[0, 0].item() + 99.0, abs=1e-4)
+    plain = IQLearn(
+        "MlpPolicy", from_gymnasium("CartPole-v1", 2), cartpole, absorbing=False, learning_starts=20, **SMALL
+    )
+    assert plain.learn(60).rest.item() == 0.0
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,8 @@ def test_teamreg_moves_who_predicts_and_who_is_predicted(weights: tuple[float, f
         for k, j in enumerate([j for j in range(3) if j != i]):
             guess, real = heads[i][:, 1 + k], heads[j][:, 0]
             error += float((guess - real).square().sum(1).mean()) / 6
-            loss = loss + weights[0] * (guess - real.detach()).square().sum(1).mean() / 6
-            loss = loss + weights[1] * (guess.detach() - real).square().sum(1).mean() / 6
+            loss = loss + weights[0] * (guess - real.detach()).square().sum(1).mean() / 3
+            loss = loss + weights[1] * (guess.detach() - real).square().sum(1).mean() / 3
     assert float(losses["team_error"]) == pytest.approx(error, rel=1e-5)
     for a, b in zip(got, torch.autograd.grad(loss, model._of_actor)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -239,9 +239,9 @@ def test_coachreg_s_three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         loss = loss - value(model, i, obs, [a if j == i else a.detach() for j, a in enumerate(acts)]).mean()
 
         def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-            return (p.softmax(1) * (p.log_softmax(1) - q.log_softmax(1))).sum(1).mean() / 3
+            return (p.softmax(1) * (p.log_softmax(1) - q.log_softmax(1))).sum(1).mean()
 
-        loss = loss + 0.65 * kl(coach.detach(), choice[i]) + 1.3 * kl(coach, choice[i].detach())
+        loss = loss + 0.65 * kl(coach.detach(), choice[i]) + 1.3 * kl(coach, choice[i].detach()) / 3
     expected = list(torch.autograd.grad(loss, model._of_actor, retain_graph=True))
     together = -torch.stack([value(model, i, obs, [act(j, coach) for j in range(3)]) for i in range(3)]).mean()
     assert float(losses["together_loss"]) == pytest.approx(float(together.detach()), rel=1e-5)
