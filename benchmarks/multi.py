@@ -17,7 +17,8 @@ agents, and get as many environment steps as the rest. Returns are means over th
 and what comes of chance and of scripted teams.
 
 On the four sparse tasks MADDPG, TeamReg and CoachReg train five seeds side by side (``--seeds`` rounded up to fives),
-all with ``multi_teams.SETTINGS``. "Less MADDPG's" is the difference of the IQMs with its bootstrap interval. "Guesses"
+all with ``multi_teams.SETTINGS``; after every 100 steps they learn from ``--minibatches``, "4x256" of 256 rows each,
+beside 1x256 if left out. "Less MADDPG's" is the difference of the IQMs with its bootstrap interval. "Guesses"
 is the squared error of agents' guesses of each other's actions in the final episodes, "synchrony" the share of pairs
 that choose the same sub-policy. "guessing" and "masks" are TeamReg and CoachReg without what draws the agents together:
 the same networks, and what they do by themselves.
@@ -207,7 +208,8 @@ def _row(
     notes: Mapping[str, float],
 ) -> dict[str, object]:  # fmt: skip
     return {
-        "task": task, "agent": agent, "seed": seed, "steps": steps, "return": round(last.return_mean, 4),
+        "task": task, "agent": agent, "seed": seed, "steps": steps, "minibatches": "",
+        "return": round(last.return_mean, 4),
         "success": "" if last.success is None else last.success, "cpu_seconds": round(cpu, 1),
         "team_error": notes.get("team_error", ""), "synchrony": notes.get("synchrony", ""),
         "curve": " ".join(f"{step}:{value:.3f}" for step, value in curve),
@@ -220,11 +222,14 @@ def learn(args: argparse.Namespace, cells: Cells) -> None:
     for seed in range(args.seeds):
         for task in args.tasks:
             for agent in args.agents:
-                key = {"task": task, "agent": agent, "seed": seed, "steps": int(args.steps)}
+                side = agent in TEAMS and task in SCRIPTS
+                key = {"task": task, "agent": agent, "seed": seed, "steps": int(args.steps),
+                       "minibatches": args.minibatches if side else ""}  # fmt: skip
                 if cells.done(key):
                     continue
-                if agent in TEAMS and task in SCRIPTS:
-                    rows = teams_cell(task, TASKS[task], agent, seed // SIDE * SIDE, int(args.steps))
+                if side:
+                    first = seed // SIDE * SIDE
+                    rows = teams_cell(task, TASKS[task], agent, first, int(args.steps), args.minibatches)
                 else:
                     rows = [learn_cell(task, agent, seed, int(args.steps))]
                 for row in rows:
@@ -236,25 +241,27 @@ def learn(args: argparse.Namespace, cells: Cells) -> None:
 def learn_table(rows: Sequence[Mapping[str, str]]) -> str:
     """The table of returns in Markdown: IQM over seeds with its interval, and CPU seconds of a seed."""
     lines = [
-        "| task | agent | steps | seeds | return, IQM | 95 % interval | less MADDPG's | success | guesses | synchrony "
-        "| CPU s a seed |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| task | agent | steps | minibatches | seeds | return, IQM | 95 % interval | less MADDPG's | success "
+        "| guesses | synchrony | CPU s a seed |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    cells = dict.fromkeys((row["task"], row["agent"], row["steps"]) for row in rows)
+    names = ("task", "agent", "steps", "minibatches")
+    cells = dict.fromkeys(tuple(row[name] for name in names) for row in rows)
     order = {task: k for k, task in enumerate(TASKS)}
-    for task, agent, steps in sorted(cells, key=lambda c: (order[c[0]], AGENTS.index(c[1]), int(c[2]))):
-        mine = [row for row in rows if (row["task"], row["agent"], row["steps"]) == (task, agent, steps)]
+    for cell in sorted(cells, key=lambda c: (order[c[0]], AGENTS.index(c[1]), int(c[2]), c[3])):
+        task, agent, steps, minibatches = cell
+        mine = [row for row in rows if tuple(row[name] for name in names) == cell]
         values = [float(row["return"]) for row in mine]
         low, high = interval(values)
         cpu = statistics.median(float(row["cpu_seconds"]) for row in mine)
-        base = [float(row["return"]) for row in rows if (row["task"], row["agent"]) == (task, "maddpg")
-                and row["steps"] == steps]  # fmt: skip
+        beside = (task, "maddpg", steps, minibatches)
+        base = [float(row["return"]) for row in rows if tuple(row[name] for name in names) == beside]
         less = "" if agent in ("maddpg", *NOBODY) or not base else difference(values, base)
         success, error, same = (_mean(row[name] for row in mine) for name in ("success", "team_error", "synchrony"))
         lived = "" if agent in NOBODY else f"{int(steps):,}"
         lines.append(
-            f"| {task} | {agent} | {lived} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} | {less} "
-            f"| {success} | {error} | {same} | {cpu:,.0f} |"
+            f"| {task} | {agent} | {lived} | {minibatches} | {len(mine)} | {iqm(values):.2f} | {low:.2f} to {high:.2f} "
+            f"| {less} | {success} | {error} | {same} | {cpu:,.0f} |"
         )
     return "\n".join(lines)
 
@@ -329,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=float, default=1e6, help="environment steps of a learning run")
+    parser.add_argument("--minibatches", default="1x256", help="after every 100 steps of a sparse task, NUMBERxROWS")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--out", type=Path, default=RESULTS / "multi")
@@ -340,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.speed:
         speed(args, Cells(args.out / "speed.csv", ["world", "environments", "round"]))
     if args.learn:
-        learn(args, Cells(args.out / "learn.csv", ["task", "agent", "seed", "steps"]))
+        learn(args, Cells(args.out / "learn.csv", ["task", "agent", "seed", "steps", "minibatches"]))
     if args.imitate:
         imitate(args, Cells(args.out / "imitate.csv", ["world", "method", "seed", "updates", "share"]))
     render(args.out)

@@ -20,8 +20,8 @@ SIDE = 5  # seeds of a cell
 LANES = 100  # environments of a seed: an update every 100 steps, as in the published code
 # Chosen on MADDPG, on compromise: rates of 3e-4, 5e-4 and 1e-3, minibatches of 128 and 256.
 SETTINGS: dict[str, Any] = {
-    "learning_rate": 1e-3, "tau": 0.01, "batch_size": 256, "buffer_size": 300_000, "learning_starts": 5_000,
-    "train_freq": 1, "gradient_steps": 1, "policy_kwargs": {"net_arch": [64, 64]},
+    "learning_rate": 1e-3, "tau": 0.01, "buffer_size": 300_000, "learning_starts": 5_000,
+    "train_freq": 1, "policy_kwargs": {"net_arch": [64, 64]},
     # The published code's noise while it explores: 1.5 times a process of 0.15 and 0.2.
     "action_noise": {"kind": "ou", "mean": [0.0], "sigma": [0.3], "theta": 0.15, "dt": 1.0, "first": None},
 }  # fmt: skip
@@ -36,7 +36,9 @@ TEAMS: dict[str, tuple[str, dict[str, Any]]] = {
 PARTS = 4  # points of a curve
 
 
-def teams_cell(task: str, world: str, agent: str, first: int, steps: int) -> list[dict[str, object]]:
+def teams_cell(
+    task: str, world: str, agent: str, first: int, steps: int, minibatches: str = "1x256"
+) -> list[dict[str, object]]:
     """Train seeds ``first`` to ``first + SIDE - 1`` of one algorithm; a row for each.
 
     Args:
@@ -45,12 +47,15 @@ def teams_cell(task: str, world: str, agent: str, first: int, steps: int) -> lis
         agent: One of ``TEAMS``.
         first: The first seed, a multiple of ``SIDE``.
         steps: Environment steps of each.
+        minibatches: How many after every 100 steps, and of how many rows.
     """
     name, own = TEAMS[agent]
+    count, rows_each = (int(number) for number in minibatches.split("x"))
+    settings = {**SETTINGS, "gradient_steps": count, "batch_size": rows_each, **own}
     envs: Any = gym.make_vec(f"cairn/{world}-v0", num_envs=SIDE * LANES, device="cpu")
     trial: Any = gym.make_vec(f"cairn/{world}-v0", num_envs=100, device="cpu")
     wall, cpu = time.perf_counter(), time.process_time()
-    model = agent_class(name)("MlpPolicy", envs, seed=first, learners=SIDE, **SETTINGS, **own)
+    model = agent_class(name)("MlpPolicy", envs, seed=first, learners=SIDE, **settings)
     curves: list[list[str]] = [[] for _ in range(SIDE)]
     rows: list[dict[str, object]] = []
     for part in range(PARTS):
@@ -67,7 +72,8 @@ def teams_cell(task: str, world: str, agent: str, first: int, steps: int) -> lis
                 for what in ("team_error", "synchrony")
             }
             rows.append({
-                "task": task, "agent": agent, "seed": first + k, "steps": steps, "return": round(last.return_mean, 4),
+                "task": task, "agent": agent, "seed": first + k, "steps": steps, "minibatches": minibatches,
+                "return": round(last.return_mean, 4),
                 "success": "" if last.success is None else last.success,
                 "cpu_seconds": round((time.process_time() - cpu) / SIDE, 1), **measured, "curve": " ".join(curves[k]),
             })  # fmt: skip

@@ -16,14 +16,16 @@ def test_tables_by_hand() -> None:
     ]
     assert multi.speed_table(rows).splitlines()[2] == "| Spread | 64 | 10 | 900 | 50 x |"
     learned = [
-        {"task": "chase", "agent": agent, "steps": "1000", "return": str(r + more), "success": w, "cpu_seconds": "3",
-         "team_error": error, "synchrony": ""}
+        {"task": "chase", "agent": agent, "steps": "1000", "minibatches": "4x8", "return": str(r + more),
+         "success": w, "cpu_seconds": "3", "team_error": error, "synchrony": ""}
         for agent, more, error in (("maddpg", 0, ""), ("teamreg", 10, "0.25"))
         for r, w in ((1, "0.2"), (2, "0.4"), (3, "0.6"), (40, "0.8"))
     ]  # fmt: skip
     row, beside = multi.learn_table(learned).splitlines()[2:]
-    assert row.startswith("| chase | maddpg | 1,000 | 4 | 2.50 |") and row.endswith("|  | 0.50 |  |  | 3 |"), row
-    assert beside.startswith("| chase | teamreg | 1,000 | 4 | 12.50 |") and beside.endswith("| 0.50 | 0.25 |  | 3 |")
+    assert row.startswith("| chase | maddpg | 1,000 | 4x8 | 4 | 2.50 |") and row.endswith("|  | 0.50 |  |  | 3 |"), row
+    assert beside.startswith("| chase | teamreg | 1,000 | 4x8 | 4 | 12.50 |") and beside.endswith(
+        "| 0.50 | 0.25 |  | 3 |"
+    )
     assert "| +10.00 (" in beside
     assert multi.difference([5.0] * 4, [3.0] * 4) == "+2.00 (+2.00 to +2.00)"
     judged = [
@@ -43,11 +45,11 @@ def test_small_cells(tmp_path: Path) -> None:
 
 
 def test_seeds_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"learning_starts": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8, 8]}}
+    settings = {"learning_starts": 8, "policy_kwargs": {"net_arch": [8, 8]}}
     monkeypatch.setattr(multi_teams, "SETTINGS", {**multi_teams.SETTINGS, **settings})
     for name, value in (("SIDE", 2), ("LANES", 2), ("PARTS", 2)):
         monkeypatch.setattr(multi_teams, name, value)
-    rows = multi_teams.teams_cell("compromise", "Compromise", "teamreg", 4, 40)
+    rows = multi_teams.teams_cell("compromise", "Compromise", "teamreg", 4, 40, "2x8")
     assert [row["seed"] for row in rows] == [4, 5] and rows[0]["return"] != rows[1]["return"]
     assert all(len(str(row["curve"]).split()) == 2 and float(str(row["team_error"])) > 0 for row in rows)
     assert all(row["synchrony"] == "" for row in rows)
@@ -62,16 +64,19 @@ def test_seeds_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "1",
         "--steps",
         "40",
+        "--minibatches",
+        "1x8",
         "--out",
         str(tmp_path),
     ]
     multi.main(args)
     kept = (tmp_path / "learn.csv").read_text()
+    assert all(row.split(",")[4] == "1x8" for row in kept.splitlines()[1:])
     assert len(kept.splitlines()) == 3, "one seed asked for, two made"
     multi.main([*args, "--agents", "coachreg", "random", "scripted"])
     again = (tmp_path / "learn.csv").read_text()
     assert again.startswith(kept) and len(again.splitlines()) == 5
-    synchrony = [float(row.split(",")[8]) for row in kept.splitlines()[1:]]
+    synchrony = [float(row.split(",")[9]) for row in kept.splitlines()[1:]]
     assert all(0 <= share <= 1 for share in synchrony)
 
 
