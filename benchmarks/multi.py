@@ -35,6 +35,7 @@ predict, and zeros in its place when they act.
 """
 
 import argparse
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -341,6 +342,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--out", type=Path, default=RESULTS / "multi")
     args = parser.parse_args(argv)
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", args.minibatches):
+        parser.error(f"--minibatches {args.minibatches}: a number of minibatches and of rows, as in 4x256")
     if not (args.speed or args.learn or args.imitate or args.table):
         parser.error("say what to do: --speed, --learn, --imitate or --table")
     args.out.mkdir(parents=True, exist_ok=True)

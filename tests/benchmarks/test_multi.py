@@ -70,6 +70,8 @@ def test_seeds_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         str(tmp_path),
     ]
     multi.main(args)
+    with pytest.raises(SystemExit):
+        multi.main([*args, "--minibatches", "4of256"])
     kept = (tmp_path / "learn.csv").read_text()
     assert all(row.split(",")[4] == "1x8" for row in kept.splitlines()[1:])
     assert len(kept.splitlines()) == 3, "one seed asked for, two made"
