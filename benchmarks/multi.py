@@ -17,11 +17,11 @@ agents, and get as many environment steps as the rest. Returns are means over th
 and what comes of chance and of scripted teams.
 
 On the four sparse tasks MADDPG, TeamReg and CoachReg train five seeds side by side (``--seeds`` rounded up to fives),
-all with ``multi_teams.SETTINGS``; after every 100 steps they learn from ``--minibatches``, "4x256" of 256 rows each,
-beside 1x256 if left out. "Less MADDPG's" is the difference of the IQMs with its bootstrap interval. "Guesses"
-is the squared error of agents' guesses of each other's actions in the final episodes, "synchrony" the share of pairs
-that choose the same sub-policy. "guessing" and "masks" are TeamReg and CoachReg without what draws the agents together:
-the same networks, and what they do by themselves.
+all with ``multi_teams.SETTINGS``; after every 100 steps they learn from one minibatch of 256 rows, or from as
+many and as large ones as ``--minibatches`` says. "Less MADDPG's" is the difference of the IQMs with its bootstrap
+interval. "Guesses" is the squared error of agents' guesses of each other's actions in the final episodes, "synchrony"
+the share of pairs that choose the same sub-policy. "guessing" and "masks" are TeamReg and CoachReg without what draws
+the agents together: the same networks, and what they do by themselves.
 
 Imitate: scripted pairs (Gems: both to the purple gem that is nearest for the farther one, or each to its own; the
 kitchen: one brings onions, one serves, and one choice in ten of either is by chance; the intersection, with the extra

@@ -6,8 +6,8 @@ so it is as if each ran alone). Searches on pyribs are left out where the extra 
 
 Searches by pictures train an autoencoder all the while, which takes a hundred times what the episodes do: they have
 20,000 evaluations, one seed after the other, and all others are measured at that number as well as at their own. In
-CPU time a thousand evaluations take 15 to 150 ms, by pictures some eight seconds; in the ant maze, with episodes of
-1000 steps and no noise at the start, five minutes.
+CPU time a thousand evaluations take 15 to 150 ms, by pictures seven to eight seconds; in the ant maze, with episodes
+of 1000 steps and no noise at the start, some four minutes.
 
     cairn bench qd_sparse                                   # everything; goes on where it was stopped
     cairn bench qd_sparse --worlds arm --evaluations 20000 --seeds 3 --out /tmp/pilot

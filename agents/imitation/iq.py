@@ -69,6 +69,14 @@ def value_bound(values: str, alpha: float, gamma: float) -> float:
     return {"all": 2.0, "own": 4.0, "start": 4.0, "expert": inf}[values] * alpha / (1 - gamma) if gamma < 1 else inf
 
 
+def what_follows(
+    ahead: Tensor, terminated: Tensor, gamma: float, rest: Tensor | float = 0.0, bound: float = inf
+) -> Tensor:
+    """What a step leads to, discounted, ``[B]``: V(s') held within the bound, or the state after an end."""
+    follows: Tensor = gamma * ((1 - terminated) * ahead.clamp(-bound, bound) + terminated * rest)
+    return follows
+
+
 def iq_loss(
     q: Tensor,
     value: Tensor,
@@ -107,7 +115,7 @@ def iq_loss(
     Raises:
         ValueError: A name is unknown.
     """
-    follow = gamma * ((1 - terminated) * ahead.clamp(-bound, bound) + terminated * rest)
+    follow = what_follows(ahead, terminated, gamma, rest, bound)
     reward = q - follow
     of_expert = reward[expert]
     gained = (slope(of_expert.detach(), divergence) * of_expert).mean()

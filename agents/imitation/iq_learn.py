@@ -3,6 +3,7 @@
 Objective and sources are in ``iq.py``.
 """
 
+from math import inf
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..functional import categorical_sample
 from ..off_policy import polyak, statistics
 from ..sac import SAC
 from .common import Imitator, network_action, with_settings_of_bases
-from .iq import DIVERGENCES, VALUES, iq_loss, rest_reward, value_bound
+from .iq import DIVERGENCES, VALUES, iq_loss, rest_reward, value_bound, what_follows
 
 OWN = ("demonstrations", "online", "divergence", "values", "alpha", "lagging", "absorbing")
 
@@ -83,12 +84,8 @@ class InverseQ(Imitator):
 
     def _after(self: Any, ahead: Tensor, terminated: Tensor) -> Tensor:
         """What follows a step, discounted, for the reward that the critic stands for."""
-        ends = terminated.float()
-        if self.absorbing:
-            bound = value_bound(self.values, self.alpha, self.gamma)
-            ahead = ahead.clamp(-bound, bound)
-        follows: Tensor = self.gamma * ((1 - ends) * ahead + ends * self.rest)
-        return follows
+        bound = value_bound(self.values, self.alpha, self.gamma) if self.absorbing else inf
+        return what_follows(ahead, terminated.float(), self.gamma, self.rest, bound)
 
     def _learned(self: Any) -> dict[str, Any]:
         learned: dict[str, Any] = super()._learned()  # type: ignore[misc]
