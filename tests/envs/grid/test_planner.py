@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import cairn  # noqa: F401  (registers the ids)
+from cairn.envs.grid import planner
 from cairn.envs.grid.engine import GridBatch
 from cairn.envs.grid.planner import shortest_plans
 
@@ -83,3 +84,10 @@ def test_what_cannot_be_solved_in_the_budget_or_in_time_has_no_plan():
     assert shortest_plans(batch("MiniGrid-Empty-8x8-v0", 2, max_episode_steps=10)) == [None, None]
     # Without the action that opens it, a door stays shut.
     assert shortest_plans(batch("MiniGrid-DoorKey-5x5-v0", 1), actions=[0, 1, 2, 3, 4]) == [None]
+
+
+def test_a_frontier_wider_than_the_widest_engine_is_stepped_in_parts(monkeypatch):
+    env = batch("MiniGrid-DoorKey-6x6-v0", 3, seed=5)
+    lengths = [len(plan) for plan in shortest_plans(env)]
+    monkeypatch.setattr(planner, "SIZES", (4, 16))
+    assert [len(plan) for plan in shortest_plans(env)] == lengths  # of equal ones it may take another
