@@ -13,19 +13,19 @@ succeed so seldom (0.1 below the criterion) that one would not pass, and while n
 Solved is the first trial that reaches the criterion, 0.95; "again" is the success of that policy on 1,000 levels more,
 which no choice depends on. Seconds run from the start of the process, imports and building included, kernels compiled
 before (a process that is thrown away does it); trials are taken off, and their seconds stand beside. EpisodicCount of
-the position is on that clock, alone on the machine with two threads, where its row has a goal (ten times that goal),
-and for thirty minutes on ObstructedMaze 2Dlhb, 1Q, 2Q and Full. All other cells have their budgets in steps, which no
-other process can slow: 10 million, 30 million for EpisodicCount of the position; the seconds of these are of the
-processor, for one thread beside others. They give up at two fifths of it, or later, while less than 1 % of the last
-2,000 training episodes succeed.
+the position is on that clock, alone on the machine with two threads, where its row has a goal (ten times that goal).
+All other cells run with one thread beside others, and their seconds are of the processor. On ObstructedMaze 2Dlhb, 1Q,
+2Q and Full EpisodicCount of the position has thirty minutes of one. What is left has its budget in steps, which no
+other process can slow: 10 million, 30 million for EpisodicCount of the position. These give up at two fifths of it, or
+later, while less than 1 % of the last 2,000 training episodes succeed.
 
 One setting serves all cells: SETTINGS, and in each column one expression. Nothing depends on a task's name, but for
 what makes the task itself, and for the row that says that it has a memory.
 
 Against Stable-Baselines3: 16 of upstream's environments with one-hot cells and direction, each inside ``ShapedReward``
 with the same expression; n_steps 128, batches of 256, 4 epochs, learning rate 1e-3, entropy 0.01; a trial every 10,000
-steps, and beyond 200,000 as above. The second clock counts training alone: no imports, no compilation, no trials. It is
-capped at an hour of it.
+steps, and beyond 200,000 as above. Both have one thread, and seconds of the processor in training alone: no imports, no
+compilation, no trials. They are capped at an hour of it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cairn.benchmarks.solve_cell import Spec
-from cairn.benchmarks.solve_tables import render, short
+from cairn.benchmarks.solve_tables import ALONE, PAIR, render, short
 from cairn.benchmarks.tables import RESULTS, Cells, machine
 
 EVERY, LEVELS, NEAR, SEEDS = 50_000, 1000, 0.1, 5
@@ -70,7 +70,7 @@ class Row(NamedTuple):
     goal: float | None = None
     """Seconds that the issue of this benchmark asks for, on two cores."""
     long: bool = False
-    """Whether EpisodicCount of the position has half an hour."""
+    """Whether EpisodicCount of the position has half an hour of a processor."""
     criterion: float = 0.95
     memory: bool = False
     """Whether the policy has one."""
@@ -145,10 +145,12 @@ class Budget(NamedTuple):
 
 
 def budget_of(row: Row, column: str) -> Budget:
-    """Seconds for the goals and the longest rows, with the machine for themselves; steps for all others."""
+    """Seconds by the clock for the goals, with the machine for themselves; of a processor, or steps, for all others."""
     privileged = COLUMNS[column].privileged
-    if privileged and (row.long or row.goal is not None):
-        return Budget(LONG if row.goal is None else 10 * row.goal, "process", True)
+    if privileged and row.goal is not None:
+        return Budget(10 * row.goal, "process", True)
+    if privileged and row.long:
+        return Budget(LONG, "cpu", False)
     steps = STEPS_PRIVILEGED if privileged else STEPS
     return Budget(steps, "steps", False, int(FRUITLESS * steps))
 
@@ -156,7 +158,7 @@ def budget_of(row: Row, column: str) -> Budget:
 def spec_of(learner: str, row: str, column: str, seed: int, args: argparse.Namespace) -> Spec:
     """What a cell's process is given."""
     task, ours = ROWS[row], learner == "cairn"
-    budget = budget_of(task, column) if ours else Budget(args.cap, "training", True)
+    budget = Budget(args.cap, PAIR, False) if args.against else budget_of(task, column)
     if args.budget:
         budget = budget._replace(amount=args.budget, clock="cpu" if args.cpu else "process", fruitless=0)
     return {
@@ -234,7 +236,6 @@ def measure(learner: str, rows: Sequence[str], columns: Sequence[str], cells: Ce
                 result = live(spec)
                 cells.add({**key, "goal": ROWS[row].goal or "", "criterion": spec["criterion"], **result})
                 print(f"\r{said(spec['name'], result)}", flush=True)
-                write(args.out)
 
 
 def current(out: Path) -> list[dict[str, str]]:
@@ -244,14 +245,15 @@ def current(out: Path) -> list[dict[str, str]]:
     of the tables.
     """
     cells = Cells(out / "cells.csv", KEY).rows()
-    threads = [cell["threads"] for cell in cells if cell["clock"] != "steps"]
-    plain = argparse.Namespace(threads=threads[-1] if threads else 0, budget=None, cap=SB3_CAP, cpu=False)
+    threads = [cell["threads"] for cell in cells if cell["clock"] in ALONE]
+    plain = {"threads": threads[-1] if threads else 0, "budget": None, "cap": SB3_CAP, "cpu": False}
 
     def now(cell: Mapping[str, str]) -> bool:
         row, column = cell["row"], cell["column"]
         if row not in ROWS or column not in COLUMNS:
             return False
-        key = key_of(row, column, spec_of(cell["learner"], row, column, int(cell["seed"]), plain))
+        args = argparse.Namespace(**plain, against=cell["clock"] == PAIR)
+        key = key_of(row, column, spec_of(cell["learner"], row, column, int(cell["seed"]), args))
         return all(cell[name] == str(key[name]) for name in KEY)
 
     return [cell for cell in cells if now(cell)]
@@ -267,7 +269,7 @@ def write(out: Path) -> None:
 
 def short_table(out: Path = RESULTS / "solve") -> str:
     """The table that the README has."""
-    cells = current(out)
+    cells = [cell for cell in current(out) if cell["clock"] != PAIR]
     return short(cells, list(ROWS), TITLES) if cells else "No cell has been measured yet: `cairn bench solve` does it."
 
 
@@ -279,8 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         told = f"these {what} of: {', '.join(known)}"
         parser.add_argument(option, nargs="+", choices=list(known), metavar="NAME", default=None, help=told)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
-    parser.add_argument("--against", choices=["sb3"], default=None, help="run the peer's cells beside ours")
-    parser.add_argument("--cap", type=float, default=SB3_CAP, help="seconds of training that the peer has")
+    parser.add_argument("--against", choices=["sb3"], default=None, help="run its cells and ours beside them")
+    parser.add_argument("--cap", type=float, default=SB3_CAP, help="seconds of training in the comparison")
     parser.add_argument("--budget", type=float, default=None, help="seconds for every cell, instead of the table's")
     parser.add_argument("--cpu", action="store_true", help="budgets in seconds of the processors, on a busy machine")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of torch")
@@ -292,11 +294,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     some = GOALS if args.goals else list(SHOWN_AGAINST) if args.against else list(ROWS)
     rows = args.rows or some
     columns = args.columns or (["position"] if args.goals or args.against else list(COLUMNS))
-    if not args.table:
-        measure("cairn", rows, columns, cells, args)
-        if args.against:
-            measure(args.against, rows, columns, cells, args)
-    write(args.out)
+    try:
+        for learner in [] if args.table else ["cairn", *([args.against] if args.against else [])]:
+            measure(learner, rows, columns, cells, args)
+    finally:  # a table of what there is, after Ctrl-C too
+        write(args.out)
     print((args.out / "README.md").read_text(encoding="utf-8"))
 
 

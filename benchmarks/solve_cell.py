@@ -41,7 +41,8 @@ class Spec(TypedDict):
     budget: float
     """Seconds from the start of the process, trials taken off; or steps."""
     clock: str
-    """What the budget is of: ``process``, ``training``, ``cpu`` for seconds of the processors, or ``steps``."""
+    """What the budget is of: ``process`` or ``training``; ``cpu`` or ``training cpu``, these in seconds of the
+    processors; or ``steps``."""
     fruitless: int
     """Steps after which a cell gives up while less than ``HOPE`` of the last ``MANY`` training episodes succeed; 0 for
     never. Many, because lanes that began together fail together: the last hundred may all be failures of one step."""
@@ -64,6 +65,7 @@ class Cell:
         self.aside = self.aside_cpu = 0.0  # seconds that trials took
         self.due = spec["every"]
         self.begun = self.shown = time.monotonic()  # of training
+        self.begun_cpu = time.process_time()
 
     def process_seconds(self) -> float:
         """Since the process was started, without trials."""
@@ -77,13 +79,20 @@ class Cell:
         """Of all threads of the process, without trials."""
         return time.process_time() - self.aside_cpu
 
+    def training_cpu_seconds(self) -> float:
+        """Of all threads of the process since ``learn`` was called, without trials."""
+        return self.cpu_seconds() - self.begun_cpu
+
     def boundary(self, steps: int) -> None:
         """Look at the clock, and try the policy where that is due.
 
         Raises:
             Done: It has passed, or the budget is spent.
         """
-        clocks = {"process": self.process_seconds, "training": self.training_seconds, "cpu": self.cpu_seconds}
+        clocks = {
+            "process": self.process_seconds, "training": self.training_seconds,
+            "cpu": self.cpu_seconds, "training cpu": self.training_cpu_seconds,
+        }  # fmt: skip
         clock, recent = self.spec["clock"], self.recent(FEW)
         spent = steps if clock == "steps" else clocks[clock]()
         fruitless = 0 < self.spec["fruitless"] <= steps and (self.recent(MANY) or 0.0) < HOPE
@@ -123,6 +132,7 @@ class Cell:
             "training_seconds": round(self.training_seconds(), 2),
             "trial_seconds": round(self.aside, 2),
             "cpu_seconds": round(self.cpu_seconds(), 2),
+            "training_cpu_seconds": round(self.training_cpu_seconds(), 2),
         }
         again = self.trial(f"{steps} again")
         return {

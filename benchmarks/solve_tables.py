@@ -10,6 +10,10 @@ from typing import Any
 from cairn.benchmarks.tables import interval, iqm, machine
 
 Cell = Mapping[str, str]
+ALONE = ("process", "training")
+"""Clocks of cells that have the machine for themselves."""
+PAIR = "training cpu"
+"""The clock of cells that compare learners."""
 NOTE = (
     "Million steps to the criterion and seconds of the processor, imports and building included, trials taken off, "
     "compilation cached: IQM over seeds, and how many seeds were solved. One that was not counts as infinite, and "
@@ -26,14 +30,15 @@ def summary(cells: Sequence[Cell]) -> dict[str, Any]:
         return [float(cell[name]) if int(cell["solved"]) else math.inf for cell in cells]
 
     found: dict[str, Any] = {"seeds": len(cells), "solved": sum(int(cell["solved"]) for cell in cells)}
-    for name in ("process_seconds", "training_seconds", "cpu_seconds", "steps"):
+    pair = ["training_cpu_seconds"] if all(cell["clock"] == PAIR for cell in cells) else []  # others may not have it
+    for name in ("process_seconds", "training_seconds", "cpu_seconds", "steps", *pair):
         found[name] = iqm(over(name))
         found[f"{name}_interval"] = interval(over(name))
     found["process_seconds_median"] = statistics.median(over("process_seconds"))
     for name in ("success", "again", "trial_seconds"):
         found[name] = iqm([float(cell[name]) for cell in cells])
     found["lived"] = min((float(cell["steps"]) for cell in cells if not int(cell["solved"])), default=math.inf)
-    found["alone"] = all(cell["clock"] != "steps" for cell in cells)
+    found["alone"] = all(cell["clock"] in ALONE for cell in cells)
     return found
 
 
@@ -113,20 +118,23 @@ def upper(steps: float) -> str:
 
 
 def against(cells: Sequence[Cell], rows: Sequence[str]) -> str:
-    """Training seconds of the peer over ours, row by row; empty where the peer has no cells."""
+    """Processor seconds of the peer's training over ours, row by row; empty where there is no peer's cell."""
+    cells = [cell for cell in cells if cell["clock"] == PAIR]
     ours, theirs = grouped(cells, "cairn", rows), grouped(cells, "sb3", rows)
     if not theirs:
         return ""
     lines = [
-        "| task | ours, training s | Stable-Baselines3's | ratio | our steps | Stable-Baselines3's | solved |",
+        "Processor seconds of training, one thread each, beside Stable-Baselines3's PPO with the same expression:",
+        "",
+        "| task | ours | Stable-Baselines3's | ratio | our steps | Stable-Baselines3's | solved |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
     for key in theirs:
         if key not in ours:
             continue
         mine, peer = ours[key], theirs[key]
-        a, b = mine["training_seconds"], peer["training_seconds"]
-        cap = min((float(cell["budget"]) for cell in cells if cell["learner"] == "sb3"), default=math.inf)
+        a, b = mine["training_cpu_seconds"], peer["training_cpu_seconds"]
+        cap = min(float(cell["budget"]) for cell in cells if cell["learner"] == "sb3")
         ratio = "" if not math.isfinite(a) else f"{b / a:.1f}x" if math.isfinite(b) else f"> {cap / a:.1f}x"
         lines.append(
             f"| {key[0]} | {seconds(a)} | {seconds(b, f'> {cap:.0f} s')} | {ratio} "
@@ -168,23 +176,31 @@ def picture(cells: Sequence[Cell], rows: Sequence[str], titles: Mapping[str, str
     figure.savefig(path, dpi=100)
 
 
+def settings(cells: Sequence[Cell]) -> str:
+    """A line for each learner's settings."""
+    used = dict.fromkeys(f"{cell['learner']}: {cell['settings']} threads={cell['threads']}" for cell in cells)
+    return "\n".join(f"* {line}" for line in used)
+
+
 def render(cells: Sequence[Cell], rows: Sequence[str], titles: Mapping[str, str], out: Path) -> None:
     """Write README.md, summary.json and solve.png into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     parts = [f"Written by `cairn bench solve`. {facts}."]
+    pairs, cells = [c for c in cells if c["clock"] == PAIR], [c for c in cells if c["clock"] != PAIR]
     if cells:
-        used = dict.fromkeys(f"{cell['learner']}: {cell['settings']} threads={cell['threads']}" for cell in cells)
         parts += [NOTE, short(cells, rows, titles), "![seconds by task](solve.png)", whole(cells, rows, titles)]
-        parts += ["Settings, the same for all tasks:\n\n" + "\n".join(f"* {line}" for line in used)]
+        parts += [f"Settings, the same for all tasks:\n\n{settings(cells)}"]
         rewards = dict.fromkeys((titles[cell["column"]], cell["reward"]) for cell in cells)
         parts += ["\n".join(f"* {title}: `{reward}`" for title, reward in rewards)]
-        parts += [table] if (table := against(cells, rows)) else []
         picture(cells, rows, titles, out / "solve.png")
-        figures = {
-            learner: {f"{row}/{column}": one for (row, column), one in grouped(cells, learner, rows).items()}
-            for learner in ("cairn", "sb3")
-        }
+    if pairs:
+        parts += [against(pairs, rows), settings(pairs)]
+    if cells or pairs:
+        figures = {"cairn": {"/".join(key): one for key, one in grouped(cells, "cairn", rows).items()}}
+        for learner in ("cairn", "sb3"):
+            one_learner = grouped(pairs, learner, rows).items()
+            figures[f"pair, {learner}"] = {"/".join(key): one for key, one in one_learner}
         text = json.dumps({"machine": machine(), "figures": plain(figures)}, indent=1)
         (out / "summary.json").write_text(text + "\n", encoding="utf-8")
     (out / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

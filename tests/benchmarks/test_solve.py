@@ -17,7 +17,7 @@ from cairn.benchmarks.solve_cell import Cell, Done, Spec
 from cairn.benchmarks.tables import interval
 from cairn.shaping import parse
 
-ARGS = argparse.Namespace(threads=1, budget=None, cap=3600.0, cpu=False)
+ARGS = argparse.Namespace(threads=1, budget=None, cap=3600.0, cpu=False, against=None)
 
 
 def test_nothing_but_the_task_and_its_time_depends_on_the_row() -> None:
@@ -32,16 +32,18 @@ def test_nothing_but_the_task_and_its_time_depends_on_the_row() -> None:
 def test_the_budgets_are_those_of_the_issue_where_it_has_one_and_steps_elsewhere() -> None:
     budgets = {row: solve.budget_of(task, "position") for row, task in solve.ROWS.items()}
     assert budgets["DoorKey-8x8"] == (60, "process", True, 0) and budgets["KeyCorridorS6R3"].amount == 900
+    assert budgets["ObstructedMaze-Full-v1"] == (1800, "cpu", False, 0)
     assert budgets["FourRooms"] == (30e6, "steps", False, 12_000_000)
     assert {row for row, budget in budgets.items() if budget.amount == 1800} == {
         f"ObstructedMaze-{name}-v1" for name in ("2Dlhb", "1Q", "2Q", "Full")
     }
     assert {solve.budget_of(task, "rnd") for task in solve.ROWS.values()} == {(10e6, "steps", False, 4_000_000)}
-    args = argparse.Namespace(threads=2, budget=None, cap=3600.0, cpu=False)
+    args = argparse.Namespace(threads=2, budget=None, cap=3600.0, cpu=False, against=None)
     assert solve.spec_of("cairn", "DoorKey-8x8", "position", 0, args)["threads"] == 2
     assert solve.spec_of("cairn", "DoorKey-8x8", "rnd", 0, args)["threads"] == 1
-    peer = solve.spec_of("sb3", "DoorKey-8x8", "rnd", 0, args)
-    assert (peer["threads"], peer["budget"], peer["clock"], peer["fruitless"]) == (2, 3600, "training", 0)
+    pair = argparse.Namespace(threads=2, budget=None, cap=3600.0, cpu=False, against="sb3")
+    for one in (solve.spec_of(who, "DoorKey-8x8", "position", 0, pair) for who in ("cairn", "sb3")):
+        assert (one["threads"], one["budget"], one["clock"], one["fruitless"]) == (1, 3600, "training cpu", 0)
     args.budget, args.cpu = 5.0, True
     told = solve.spec_of("cairn", "DoorKey-8x8", "rnd", 0, args)
     assert (told["budget"], told["clock"], told["fruitless"]) == (5.0, "cpu", 0)
@@ -107,7 +109,7 @@ def test_trials_come_on_a_fixed_schedule_and_off_the_clock(monkeypatch: pytest.M
     assert tried[-1] == "4000 again"
     # Ten steps of a second; the process is two seconds older; the trials took 15, and 30 of the processors.
     assert (result["training_seconds"], result["process_seconds"], result["trial_seconds"]) == (10, 12, 15)
-    assert result["cpu_seconds"] == 2 * (12 + 25) - 30
+    assert result["cpu_seconds"] == 2 * (12 + 25) - 30 and result["training_cpu_seconds"] == 2 * 25 - 30
     assert (result["solved"], result["success"], result["again"], result["return"]) == (1, 0.96, 0.9, 0.8)
     assert result["curve"] == "1200:0.500 3200:0.940 4000:0.960"
 
@@ -122,7 +124,9 @@ def test_the_schedule_widens_with_the_steps() -> None:
     assert tried == [*range(10, 211, 10), 220, 235, 245, 255] and cell.due == 254 + 12
 
 
-@pytest.mark.parametrize(("which", "steps"), [("process", 500), ("training", 600), ("cpu", 200), ("steps", 100)])
+@pytest.mark.parametrize(
+    ("which", "steps"), [("process", 500), ("training", 600), ("cpu", 200), ("training cpu", 300), ("steps", 100)]
+)
 def test_a_cell_gives_up_when_its_budget_is_spent_and_is_tried_once(
     which: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,12 +204,16 @@ def test_successes_do_not_count_before_failures_can() -> None:
     assert recent(100) == 1.0 and recent(200) == 0.5 and len(model.ep_success_buffer) > 200
 
 
-def cell(row: str, column: str, seed: int, at: float | None, learner: str = "cairn") -> dict[str, Any]:
-    given = solve.spec_of(learner, row, column, seed, ARGS)
+def cell(
+    row: str, column: str, seed: int, at: float | None, learner: str = "cairn", pair: bool = False
+) -> dict[str, Any]:
+    args = argparse.Namespace(**{**vars(ARGS), "against": pair})
+    given = solve.spec_of(learner, row, column, seed, args)
     return {
         **solve.key_of(row, column, given), "goal": solve.ROWS[row].goal or "", "criterion": 0.95,
         "solved": int(at is not None), "steps": int((at or 50) * 1e5), "process_seconds": at or 180.0,
         "training_seconds": (at or 180.0) / 2, "trial_seconds": 3.0, "cpu_seconds": 9.0,
+        "training_cpu_seconds": (at or 180.0) / 2,
         "success": 0.96 if at else 0.5, "again": 0.95 if at else 0.5, "return": 0.8, "curve": "",
     }  # fmt: skip
 
@@ -217,12 +225,14 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
         cells.add(cell("KeyCorridorS3R3", "position", seed, at))
     for seed in range(2):
         cells.add(cell("KeyCorridorS3R3", "none", seed, None))
-        cells.add(cell("KeyCorridorS3R3", "position", seed, 40.0, "sb3"))
+        for learner, at in (("sb3", 40.0), ("cairn", 4.0)):
+            cells.add(cell("KeyCorridorS3R3", "position", seed, at, learner, pair=True))
     cells.add({**cell("FourRooms", "none", 0, 4.0), "settings": "num_envs=1"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "reward": "task + 1"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "budget": "1"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "clock": "cpu"})
     cells.add({**cell("FourRooms", "none", 0, 4.0), "threads": 9})
+    cells.add({**cell("FourRooms", "position", 0, 4.0, pair=True), "budget": "900"})
     cells.add({**cell("KeyCorridorS3R3", "none", 2, None), "steps": 9_000_000})
     solve.write(tmp_path)
     text = (tmp_path / "README.md").read_text()
@@ -235,7 +245,7 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     assert line in text
     assert "| KeyCorridorS3R3 | no bonus | 0 of 3 | > 5.00 M | - |  |  | 0.500 |" in text
     assert "| 12 s: median 3 s |" in text and "FourRooms" not in text
-    assert "| KeyCorridorS3R3 | 2 s | 20 s | 10.0x | 0.40 M | 4.00 M | 4 of 5, 2 of 2 |" in text
+    assert "| KeyCorridorS3R3 | 2 s | 20 s | 10.0x | 0.40 M | 4.00 M | 2 of 2, 2 of 2 |" in text
     figures = json.loads((tmp_path / "summary.json").read_text())["figures"]
     assert figures["cairn"]["KeyCorridorS3R3/none"]["process_seconds"] is None
     assert figures["cairn"]["KeyCorridorS3R3/position"]["process_seconds"] == 4
@@ -245,7 +255,7 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_never_gets_there_gives_a_lower_bound() -> None:
-    made = [cell("MultiRoom-N6", "position", 0, 20.0), cell("MultiRoom-N6", "position", 0, None, "sb3")]
+    made = [cell("MultiRoom-N6", "position", 0, *how, pair=True) for how in ((20.0, "cairn"), (None, "sb3"))]
     texts = [{name: str(value) for name, value in one.items()} for one in made]
     assert "| > 360.0x |" in solve_tables.against(texts, list(solve.ROWS))
     assert not math.isfinite(solve_tables.summary(texts[1:])["steps"])
