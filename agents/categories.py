@@ -46,6 +46,7 @@ def category_sum(
     Returns:
         ``[B, F]``.
     """
+    text = text.to(table.dtype)  # autocast gives bfloat16
     if table.device.type == "cpu" and table.dtype == torch.float32:
         out: Tensor = _Sum.apply(symbols.contiguous(), categories.contiguous(), layout, table, bias, text, which)  # type: ignore[no-untyped-call]
         return out

@@ -214,7 +214,7 @@ def fits(policy: Any) -> bool:
     kind = type(policy)
     if any(getattr(kind, name) is not getattr(ActorCriticPolicy, name) for name in _OURS):
         return False
-    if not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
+    if policy.bf16 or not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
         return False
     trunk = policy.features_extractor.trunk
     if not isinstance(trunk, nn.Linear) or sums.features_dim % BLOCK or trunk.out_features % BLOCK:

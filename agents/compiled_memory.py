@@ -143,7 +143,7 @@ def fits_memory(policy: Any) -> bool:
     kind = type(policy)
     if not isinstance(policy, MemoryPolicy) or any(getattr(kind, n) is not getattr(MemoryPolicy, n) for n in _OURS):
         return False
-    if not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
+    if policy.bf16 or not policy.joint or policy.device.type != "cpu" or (sums := first_layer(policy)) is None:
         return False
     trunk = policy.features_extractor.trunk
     if not isinstance(trunk, nn.Linear) or type(policy.unit) is not nn.GRUCell:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common import policies as sb3
 from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution, Distribution
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from ..shaping.stretch import Stretch
 from . import functional as fn
 from . import fused
 from .extractors import Features, learns_features, shows_symbols
+from .half import HalfMlpExtractor, half
 
 
 class BatchPolicy(sb3.BasePolicy):
@@ -91,6 +92,7 @@ class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
         action_space: Discrete, Box, MultiDiscrete or MultiBinary.
         lr_schedule: Learning rate as a function of the remaining progress, 1 to 0.
         channels: K, how many value heads.
+        bf16: Whether hidden layers are in bfloat16 (see ``cairn.agents.half``).
         kwargs: As in Stable-Baselines3 (``net_arch``, ``activation_fn``, ``ortho_init``, ``features_extractor_class``,
             ``optimizer_class``, ...). ``net_arch`` left out is ``dict(pi=[64, 64], vf=[64, 64])`` for numbers,
             ``dict(pi=[64], vf=[64])`` after an extractor that learns (pixels, text), and where there are symbols,
@@ -107,9 +109,10 @@ class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
         lr_schedule: Any,
         *,
         channels: int = 1,
+        bf16: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.channels = channels
+        self.channels, self.bf16 = channels, bf16
         self._choose_extractor(observation_space, kwargs)
         plain = kwargs.get("net_arch") is None and kwargs["features_extractor_class"] is Features
         if plain and shows_symbols(observation_space):
@@ -137,8 +140,19 @@ class ActorCriticPolicy(BatchPolicy, sb3.ActorCriticPolicy):
                 self.init_weights(self.value_net, gain=1)
             self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
+    def _build_mlp_extractor(self) -> None:
+        kind = HalfMlpExtractor if self.bf16 else MlpExtractor
+        self.mlp_extractor = kind(self.features_dim, self.net_arch, self.activation_fn, self.device)
+
     def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Map an observation tree ``[B, ...]`` to features ``[B, F]``, or to a pair where they are not shared."""
+        if not self.bf16:
+            return self._features(obs, features_extractor)
+        with half(self.device):
+            found = self._features(obs, features_extractor)
+        return found.float() if isinstance(found, Tensor) else tuple(one.float() for one in found)
+
+    def _features(self, obs: Any, features_extractor: BaseFeaturesExtractor | None) -> Any:
         if self._sb3_space is not None:
             obs = preprocess_obs(channels_first(self.observation_space, obs), self._sb3_space, self.normalize_images)
         if features_extractor is not None:

@@ -74,6 +74,8 @@ class PPO(Updating):
         compile: Learn through ``torch.compile``, which needs a C++ compiler on a CPU; equal but for rounding.
             On a CPU, networks for symbols are faster without: their loops are compiled already.
         cudagraphs: Record the gradient of a minibatch once and replay it, on CUDA only; likewise.
+        bf16: Compute hidden layers in bfloat16, and the rest in float32 (see ``cairn.agents.half``). Made for GPUs: on
+            a CPU networks for symbols leave their compiled loops for it, which are faster.
         whole_episodes: Learn from the rows of episodes that began and ended within the rollout, and from no others. A
             term that speaks when an episode has ended (``MinForm``, ``Gated``) says nothing yet of those still open,
             and what it says of steps of earlier rollouts stands at the episode's end. Rollouts should be some episodes
@@ -118,6 +120,7 @@ class PPO(Updating):
         device: torch.device | str = "auto",
         compile: bool = False,
         cudagraphs: bool = False,
+        bf16: bool = False,
         whole_episodes: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
@@ -137,7 +140,7 @@ class PPO(Updating):
         self.clip_range_vf = None if clip_range_vf is None else FloatSchedule(clip_range_vf)
         if cudagraphs and self.device.type != "cuda":
             raise ValueError(f"cudagraphs=True records CUDA's work, and this model is on {self.device}: leave it out")
-        self.compile, self.cudagraphs, self.whole_episodes = compile, cudagraphs, whole_episodes
+        self.compile, self.cudagraphs, self.bf16, self.whole_episodes = compile, cudagraphs, bf16, whole_episodes
         self.reward = None if reward is None else as_reward(reward)
         self._look()
         if env is not None:
@@ -158,6 +161,8 @@ class PPO(Updating):
         if self.batch is not None:
             self._sit()
         kwargs = {"use_sde": self.use_sde, "channels": len(self.channels), **self.policy_kwargs}
+        if self.bf16:
+            kwargs["bf16"] = True
         kind = self.policy_class
         if kind is ActorCriticPolicy and kwargs.get("memory"):
             kind = MemoryPolicy

@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, str] = {
     "physics_exact": "the CPU engine against Gymnasium's v5 classes: the bits of every number, eleven tasks, 20 seeds",
     "physics_gpu": "MuJoCo Warp against the CPU engine: one step, returns of a fixed policy, speed",
     "physics_ppo": "PPO on HalfCheetah and Ant: ours on our batch, Stable-Baselines3's on Gymnasium's environments",
+    "ppo_bf16": "steps that PPO takes to solve three tasks with hidden layers in bfloat16 and in float32, over seeds",
     "ppo_cartpole": "steps that PPO takes to 475 on CartPole, over seeds",
     "ppo_speed": "training steps per second of PPO on DoorKey-8x8 and where the time goes, beside Stable-Baselines3",
     "ppo_threads": "training steps per second by how torch's threads are set",

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from cairn.agents.table import AGENTS
-from cairn.benchmarks import beacons, behaviours, dials, imitation, memory, nethack, qd_sparse, solve
+from cairn.benchmarks import beacons, behaviours, dials, imitation, memory, nethack, ppo_bf16, qd_sparse, solve
 from cairn.benchmarks.tables import RESULTS, Cells
 from cairn.envs.multi.ids import BRIDGED_IDS
 from cairn.envs.physics.ids import AREA_TASKS, DESCRIPTOR_TASKS, POSE_TASKS
@@ -202,6 +202,7 @@ def render(text: str) -> str:
         "beacons": beacons.short_table,
         "behaviours": behaviours.short_table,
         "nethack": nethack.short_table,
+        "bf16": ppo_bf16.short_table,
     }
 
     def fill(match: re.Match[str]) -> str:
