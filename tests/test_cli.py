@@ -219,7 +219,7 @@ def test_train_2n_equals_train_n_kill_resume(tmp_path: Path) -> None:
     reached = Run.open(tmp_path / "cut").latest()
     assert reached is not None and 700 < reached[0] < 2560
     resumed = subprocess.run(
-        [sys.executable, "-m", "cairn.cli", "resume", "cut"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "cairn", "resume", "cut"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "bits may differ" not in resumed.stdout

@@ -19,6 +19,7 @@ STANDS_ON: dict[str, set[str]] = {
     "pages": {"_lazy", "envs", "shaping", "runs", "agents", "qd", "benchmarks"},
     "cli": {"_lazy", "envs", "shaping", "runs", "agents", "qd", "pages", "benchmarks"},
     "__init__": {"envs"},
+    "__main__": {"cli"},
 }
 # Files that import each other, later or sooner, because one makes the other: the batch's view of itself in NumPy wraps
 # the batch; terms are added and multiplied into terms, which read their operands from text and write themselves as it.

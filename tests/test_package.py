@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # The root of the repository is the package, so a module that strays there would ship with it.
-ROOT_MODULES = {"__init__.py", "_lazy.py", "runs.py"}
+ROOT_MODULES = {"__init__.py", "__main__.py", "_lazy.py", "runs.py"}
 NOT_SHIPPED = {"tests", "examples", "build", "dist", "docs"}
 
 

@@ -1,0 +1,8 @@
+"""``python -m cairn`` is ``cairn``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
