@@ -185,7 +185,12 @@ class Workshop:
         new = [c for c in candidates if c.outcome == "new"]
         if new:
             self.say(f"training {len(new)} of {len(candidates)} candidates: {', '.join(c.name for c in new)}")
-        each = [self._trials(new, seed + k) for k in range(self.seeds if seeds is None else seeds)]
+        each, count = list[list[Trial]](), self.seeds if seeds is None else seeds
+        for k in range(count if new else 0):
+            each.append(self._trials(new, seed + k))
+            if count > 1:
+                told = ", ".join(f"{c.name} {trial.error or f'{trial.score:.4g}'}" for c, trial in zip(new, each[-1]))
+                self.say(f"with seed {seed + k}, {k + 1} of {count}: {told}")
         trials = {c.name: over_seeds(of_seeds) for c, of_seeds in zip(new, zip(*each))}
         done = [self._tried(c, trials[c.name]) if c.name in trials else c for c in candidates]
         for c in done:

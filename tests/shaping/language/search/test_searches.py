@@ -236,12 +236,14 @@ def test_a_candidate_is_judged_by_agents_of_several_seeds(tmp_path: Path) -> Non
     assert one.best is not None and one.best.name == "r1c1" and one.best.trial is not None
     assert one.best.trial.scores == () and one.best.trial.told == "1"
     trials = Lucky()
-    several = shop(tmp_path, trials, seeds=3)
+    said: list[str] = []
+    several = shop(tmp_path, trials, seeds=3, say=said.append)
     script = Script([answer(P[0]), answer(P[1])], [answer(P[0])])
     found = eureka(several, script, samples=2, rounds=2, final_seeds=2)
     assert found.best is not None and found.best.name == "r1c2" and found.best.trial is not None
     assert found.best.score == pytest.approx(0.6) and found.best.trial.scores == (0.5, 0.7, 0.6)
     assert trials.seeds == [0, 1, 2, 1000, 1001], "the best is trained anew with one seed at a time"
+    assert "with seed 1, 2 of 3: r1c1 0, r1c2 0.7" in said and "with seed 1000" not in str(said)
     prompt = script.prompts[1]
     assert "3 agents were trained on it for 100 steps" in prompt
     assert "on fresh levels: 0.6 (agent by agent: 0.5, 0.7, 0.6)" in prompt
