@@ -11,9 +11,9 @@ the sentence, never the environment's own reward, and after each training what w
 agent looked like, and how many of them the predicate passed. Agents are judged by their likeliest action; every
 behaviour has the same PPO, and steps of its own. With --seeds 3 each program is trained on with three seeds, and is
 over 94 % where every one of its agents is, since one agent may owe it to luck; the model is told what each came to, and
-what the worst of them did. A search that was killed goes on from its folder; with --more, one
-that is in the table goes on to more rounds, or to agents of other seeds on its best program. Any OpenAI-compatible
-server will do (extra "language"); programs run in the jail.
+what the worst of them did. A search that was killed goes on from its folder; with --more, one that is in the table goes
+on to more rounds, or to agents of other seeds on its best program. Any OpenAI-compatible server will do (extra
+"language"); programs run in the jail.
 
 FetchReach is judged by its own word for success, and "expert" is an agent trained as long on its own dense reward.
 gymnasium-robotics 1.4.2 makes it with MuJoCo before 4 alone, so that it wants a Python environment of its own:
@@ -69,6 +69,8 @@ class Behaviour(NamedTuple):
     """Of each training, where ``--steps`` does not say it."""
     limit: int
     """Steps of an episode, where ``--limit`` does not say it; of Fetch they are the environment's own."""
+    seeds: int = 1
+    """Agents trained on each program, where ``--seeds`` does not say it."""
 
     @property
     def docs(self) -> dict[str, str]:
@@ -127,7 +129,7 @@ BEHAVIOURS = {
         "Hopper", LYING, "do a front flip and land on the foot", partial(flip, way=1.0), 600_000, 1000
     ),
     "hopper-back-flip": Behaviour(
-        "Hopper", LYING, "do a back flip and land on the foot", partial(flip, way=-1.0), 600_000, 1000
+        "Hopper", LYING, "do a back flip and land on the foot", partial(flip, way=-1.0), 1_000_000, 250, 3
     ),
     "ant-forward": Behaviour(
         "Ant", {}, "walk forward along x without falling", partial(forward, metres=5.0), 1_000_000, 1000
@@ -229,9 +231,9 @@ def stem(name: str, steps: int, limit: int, seed: int, seeds: int) -> str:
 
 
 def behaviour(name: str, args: argparse.Namespace) -> Behaviour:
-    """A behaviour with the steps and the limit that were asked for."""
+    """A behaviour with the steps, the limit and the seeds that were asked for."""
     it = BEHAVIOURS[name]
-    return it._replace(steps=args.steps or it.steps, limit=args.limit or it.limit)
+    return it._replace(**{what: getattr(args, what) or getattr(it, what) for what in ("steps", "limit", "seeds")})
 
 
 class Searched(NamedTuple):
@@ -261,7 +263,7 @@ def search(name: str, args: argparse.Namespace) -> Searched:
     )  # fmt: skip
     shop = Workshop(
         it.env, it.task, seen, ByPredicate(trials, it.shown), folder=args.out / name, with_task=False, gate=0.0,
-        docs=it.docs, seeds=args.seeds, say=lambda text: print(f"  {name}: {text}", flush=True),
+        docs=it.docs, seeds=it.seeds, say=lambda text: print(f"  {name}: {text}", flush=True),
     )  # fmt: skip
     shop.shown = tuple(i for i in shop.shown if i.name != "task_reward")
     with giver(name, args, shop.say) as (client, prompts):
@@ -293,7 +295,7 @@ def giver(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> It
 
     it = behaviour(name, args)
     about = f"{name} ({it.task}), seed {args.seed}: a recorded request. The completion was written by: ?"
-    recordings = Recordings(args.recordings, stem(name, it.steps, it.limit, args.seed, args.seeds), about, told)
+    recordings = Recordings(args.recordings, stem(name, it.steps, it.limit, args.seed, it.seeds), about, told)
     with Standin(recordings, model=args.model) as server:
         try:
             yield Client(server.url, args.model, key_env=None), count
@@ -313,7 +315,7 @@ def expert(name: str, args: argparse.Namespace) -> str:
         deterministic=True,
     )  # fmt: skip
     judge = ByPredicate(trials, it.shown)
-    return agents(judge.train([Task()], args.seed + k)[0].score for k in range(args.seeds))
+    return agents(judge.train([Task()], args.seed + k)[0].score for k in range(it.seeds))
 
 
 def agents(scores: Iterable[float]) -> str:
@@ -367,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(BEHAVIOURS), default=tuple(BEHAVIOURS), help="behaviours")
     parser.add_argument("--steps", type=int, help="environment steps of a training; by itself each behaviour's own")
     parser.add_argument("--limit", type=int, help="steps of an episode (not Fetch's); by itself each behaviour's own")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each program, with seeds of their own")
+    parser.add_argument("--seeds", type=int, help="trainings of each program; by itself each behaviour's own number")
     parser.add_argument(
         "--rounds", type=int, default=3, help="trainings of a search, each with the feedback of the last"
     )
@@ -389,7 +391,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     unrecorded: list[str] = []
     for name in args.only if args.server or args.recordings else ():
         it = behaviour(name, args)
-        key: dict[str, object] = dict(zip(KEY, (name, args.model, args.seed, args.seeds, it.steps, it.limit)))
+        key: dict[str, object] = dict(zip(KEY, (name, args.model, args.seed, it.seeds, it.steps, it.limit)))
         there = [row for row in cells.rows() if all(row[what] == str(value) for what, value in key.items())]
         if not there or args.more and not enough(there[0], args):
             try:
