@@ -74,6 +74,10 @@ class DesignConfig:
     curriculum: Annotated[tuple[str, ...], arg(metavar="ID ...")] = ()
     """Easier environments with the same spaces, on which each agent is trained first, in this order."""
 
+    seeds: int = 1
+    """Agents trained on each candidate, with seeds of their own; its score is their mean. More than one keeps a search
+    from taking a lucky training for a good reward, and costs as many times the training."""
+
     final_seeds: int = 0
     """Train so many agents anew on the best reward, with other seeds."""
 
@@ -102,7 +106,8 @@ def check_design(config: DesignConfig) -> None:
     check(train_config(config, config.env))
     for name in config.curriculum:
         check_env_id(name)
-    for field_, least in (("samples", 1), ("rounds", 1), ("recorded", 2), ("episodes", 1), ("final_seeds", 0)):
+    least_of = {"samples": 1, "rounds": 1, "recorded": 2, "episodes": 1, "seeds": 1, "final_seeds": 0}
+    for field_, least in least_of.items():
         if getattr(config, field_) < least:
             raise ConfigError(f"{field_} is {getattr(config, field_)}; it must be at least {least}")
     if not 0 <= config.gate <= 1:

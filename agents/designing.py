@@ -79,7 +79,8 @@ def design(
         say("none succeeds, so the rank gate cannot judge until a trained agent does")
     shop = Workshop(
         config.env, config.task, recorded, trials, folder=folder, with_task=config.with_task, gate=config.gate,
-        require="kernel" if config.require_kernel else "process", signs=config.search == "auto-mc", say=say,
+        require="kernel" if config.require_kernel else "process", signs=config.search == "auto-mc",
+        seeds=config.seeds, say=say,
     )  # fmt: skip
     apart = {"server", "model", "key_env", "run", "rounds", "task", "start", "ask_me", "final_seeds", "require_kernel"}
     settings = {key: value for key, value in asdict(config).items() if key not in apart}

@@ -16,7 +16,7 @@ DOCS = {
         "thigh with leg, foot; of the leg with the foot",
         "feet": "whether the foot is on the ground",
         "action": "torques of thigh, leg and foot, from -1 to 1",
-        "step": "steps of the episode before this one; a step is 0.008 s, and an episode has 1000",
+        "step": "steps of the episode before this one; a step is 0.008 s, and an episode has LIMIT",
     },
     "Ant": {
         "qpos": "a torso on four legs: qpos is x, y, z (m), orientation (quaternion w, x, y, z), then hip and ankle of "
@@ -28,7 +28,7 @@ DOCS = {
         "qpos's order",
         "feet": "whether the shin of each leg is on the ground, in qpos's order of the legs",
         "action": "torques, from -1 to 1: hip and ankle of back right, front left, front right, back left",
-        "step": "steps of the episode before this one; a step is 0.05 s, and an episode has 1000",
+        "step": "steps of the episode before this one; a step is 0.05 s, and an episode has LIMIT",
     },
     "FetchReach": {"gripper": "x, y, z of the gripper (m)", "target": "x, y, z of where it is to be (m)"},
 }

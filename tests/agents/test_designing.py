@@ -47,6 +47,18 @@ def test_a_search_leaves_a_term_a_record_and_a_report(search: str, tmp_path: Pat
     PPO("MlpPolicy", envs, reward=text, n_steps=8, batch_size=32, seed=0).learn(64)
 
 
+def test_several_agents_of_a_candidate(tmp_path: Path) -> None:
+    """The first is the one that is trained alone, and the other has a seed of its own."""
+    one, _ = design(DesignConfig(**TINY, run=str(tmp_path / "one")), Roles(Designer(0)), say=quiet)
+    two, _ = design(DesignConfig(**TINY, run=str(tmp_path / "two"), seeds=2), Roles(Designer(0)), say=quiet)
+    alone, both = one.candidates[0].trial, two.candidates[0].trial
+    assert alone is not None and both is not None and alone.episodes is not None and both.episodes is not None
+    assert len(both.scores) == 2 and both.scores[0] == alone.score and both.score == sum(both.scores) / 2
+    assert both.course != alone.course and len(both.episodes) == 2 * len(alone.episodes)
+    with pytest.raises(ConfigError, match="seeds is 0"):
+        design(DesignConfig(**TINY, seeds=0), Roles(Designer(0)), say=quiet)
+
+
 class Refuses:
     def propose(self, prompt: str, n: int) -> list[str]:
         raise AssertionError("nobody should be asked")

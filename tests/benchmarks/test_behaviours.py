@@ -103,6 +103,36 @@ def test_feedback_ends_where_the_goal_is_reached() -> None:
     assert feedback(Candidate("a", trial=Trial(0.95))) == ""
 
 
+def test_feedback_on_several_agents_is_of_the_worst() -> None:
+    """Each agent's share is told, and what the worst did; the search goes on until every one does it."""
+    two = [hopper(math.tau, x=float(k)) for k in range(4)]
+    for k, x in enumerate(two):
+        x.episode = torch.full((100,), k)
+    lived = Recorded(Stretch.cat(two), torch.tensor([True, False, True, True]), torch.zeros(4))
+    told = feedback(Candidate("a", trial=Trial(0.75, episodes=lived, scores=(0.5, 1.0))))
+    assert "Agents with 2 seeds did what was asked for in 50%, 100% of fresh episodes" in told
+    assert "- qpos[:, 0]: 0.00, 0.12, 0.25, 0.38, 0.50 " in told, "of the first agent's two episodes, 0 and 1 m"
+    assert feedback(Candidate("a", trial=Trial(0.97, scores=(0.93, 1.0)))) != ""
+    assert feedback(Candidate("a", trial=Trial(0.97, scores=(0.95, 1.0)))) == ""
+
+
+def test_each_program_is_trained_on_with_several_seeds(tmp_path: Path) -> None:
+    """Their scores stand beside each other, and recordings of such a search have a name of their own."""
+    pytest.importorskip("httpx")
+    folder = tmp_path / "recordings"
+    with pytest.raises(LanguageError, match="hopper-forward-1000x90-seeds0to1-1.asked.txt"):
+        recorded(folder, tmp_path, "--seeds", "2", "--limit", "90")
+    asked = folder / "hopper-forward-1000x90-seeds0to1-1.asked.txt"
+    assert "a step is 0.008 s, and an episode has 90;" in asked.read_text()
+    answered(asked, PROGRAM.format(1.0))
+    recorded(folder, tmp_path, "--seeds", "2", "--limit", "90", "--rounds", "1")
+    with (tmp_path / "behaviours.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["seeds"], row["limit"], row["rounds"], row["best"]) == ("2", "90", "0.00/0.00", "0.00")
+    kept = Recorded.load(tmp_path / "hopper-forward" / "episodes" / "r1a1-1.safetensors")
+    assert int(kept.x.t.max()) < 90
+
+
 PROGRAM = """Pay for metres.
 
 ```python
@@ -142,7 +172,7 @@ def test_the_command_runs_against_any_server(tmp_path: Path, capsys: pytest.Capt
     assert row["rounds"] == "0.00 0.00" and row["passed"] == "no" and row["expert"] == ""
     assert (tmp_path / "hopper-forward" / "report.html").is_file()
     lines = capsys.readouterr().out.splitlines()
-    assert "| hopper-forward | hop forward without falling | 1,000 | 0.00 0.00 | 0.00 | no |  |  |" in lines
+    assert "| hopper-forward | hop forward without falling | 1,000 | 1,000 | 0.00 0.00 | 0.00 | no |  |  |" in lines
 
 
 SMALL: Any = ["--steps", "1000", "--envs", "8", "--recorded", "8", "--episodes", "4", "--rounds", "2"]
@@ -167,7 +197,7 @@ def test_recorded_completions_go_through_the_whole_search(tmp_path: Path, capsys
     with pytest.raises(LanguageError, match="hopper-forward: nobody has recorded an answer .*-1000-seed0-1.asked.txt"):
         recorded(folder, tmp_path / "a")
     assert "Task: hop forward without falling" in first.read_text() and not (tmp_path / "a" / "behaviours.csv").exists()
-    assert "| hopper-forward | hop forward without falling |  | not run here |" in capsys.readouterr().out
+    assert "| hopper-forward | hop forward without falling |  |  | not run here |" in capsys.readouterr().out
     answered(first, PROGRAM.format(1.0))
     with pytest.raises(LanguageError, match="seed0-2.asked.txt"):
         recorded(folder, tmp_path / "a")
@@ -200,7 +230,7 @@ def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.Ca
         answered(folder / f"hopper-forward-1000-seed0-{k}.asked.txt", PROGRAM.format(float(k)))
     recorded(folder, tmp_path)
     path = tmp_path / "behaviours.csv"
-    other = "hopper-forward,recorded,0,500,1.00,1.00,yes,,1 of 1,"
+    other = "hopper-forward,recorded,0,1,500,1000,1.00,1.00,yes,,1 of 1,"
     path.write_text(path.read_text() + other + "\n")
     before = path.read_text()
     recorded(folder, tmp_path, "--rounds", "3")  # only where it is asked to
@@ -212,10 +242,11 @@ def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.Ca
     answered(folder / "hopper-forward-1000-seed0-3.asked.txt", PROGRAM.format(3.0))
     recorded(folder, tmp_path, "--rounds", "3", "--again", "1", "--more")
     assert path.read_text().splitlines() == [
-        before.splitlines()[0], "hopper-forward,recorded,0,1000,0.00 0.00 0.00,0.00,no,0.00,3 of 3,", other
+        before.splitlines()[0], "hopper-forward,recorded,0,1,1000,1000,0.00 0.00 0.00,0.00,no,0.00,3 of 3,", other
     ]  # fmt: skip
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| hopper-forward |")][-2:]
-    assert "| 500 | 1.00 | 1.00 | yes |" in shown[0] and "| 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
+    assert "| 500 | 1,000 | 1.00 | 1.00 | yes |" in shown[0]
+    assert "| 1,000 | 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
 
 
 def test_every_recorded_search_has_its_recordings() -> None:
@@ -224,7 +255,7 @@ def test_every_recorded_search_has_its_recordings() -> None:
         rows = [row for row in csv.DictReader(file) if row["model"] == "recorded"]
     assert len(rows) >= 7
     for row in rows:
-        name = stem(row["behaviour"], int(row["steps"]), int(row["seed"]))
+        name = stem(row["behaviour"], *(int(row[what]) for what in ("steps", "limit", "seed", "seeds")))
         count = len(row["rounds"].split())
         assert row["prompts"].split()[-1] == str(count)
         texts = [(RECORDINGS / f"{name}-{k}.txt").read_text(encoding="utf-8") for k in range(1, count + 1)]

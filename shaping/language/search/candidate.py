@@ -35,9 +35,10 @@ class Trial:
 
     Attributes:
         score: The task's own measure at the end, on fresh levels: the share of successes, or the mean return.
+        scores: Of each agent, where several with seeds of their own were trained; ``score`` is their mean.
         course: Name -> its value at each of some evenly spaced moments of training: each component's mean over steps,
             ``task return`` and, where the environment tells it, ``success``.
-        steps: Environment steps.
+        steps: Environment steps of each agent.
         seconds: Of training.
         error: Why it broke off; empty where it did not.
         episodes: What the trained agent did on fresh levels; the next round's gate and the analyser look at them.
@@ -49,9 +50,16 @@ class Trial:
     seconds: float = 0.0
     error: str = ""
     episodes: Recorded | None = None
+    scores: tuple[float, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The score in words; that of each agent too, where there are several."""
+        each = ", ".join(f"{score:.4g}" for score in self.scores)
+        return f"{self.score:.4g}" + (f" (agent by agent: {each})" if each else "")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, without the episodes; a score that is no number is None."""
+        """Plain values, without the episodes and the scores of several; a score that is no number is None."""
         score = self.score if abs(self.score) < float("inf") else None
         return {
             "score": score, "course": self.course, "steps": self.steps, "seconds": self.seconds, "error": self.error,
@@ -61,6 +69,34 @@ class Trial:
     def from_json(cls, tree: dict[str, Any], episodes: Recorded | None = None) -> Self:
         """What ``to_json`` gave."""
         return cls(**{**tree, "score": float("nan") if tree["score"] is None else tree["score"]}, episodes=episodes)
+
+
+def over_seeds(trials: Sequence[Trial]) -> Trial:
+    """One trial of several on the same candidate, each with a seed of its own: means, and all of their episodes.
+
+    A candidate one of whose trainings broke off is lost, as with one training alone.
+    """
+    if len(trials) == 1:
+        return trials[0]
+    courses = [trial.course for trial in trials]
+    names = [name for name in courses[0] if all(name in course for course in courses)]
+    # A measure that first has a value when an episode has ended may begin later with one seed than with another.
+    least = {name: min(len(course[name]) for course in courses) for name in names}
+    lived = [trial.episodes for trial in trials if trial.episodes is not None]
+    scores = tuple(trial.score for trial in trials)
+    return Trial(
+        score=sum(scores) / len(scores),
+        course={name: _means([c[name][len(c[name]) - least[name] :] for c in courses]) for name in names},
+        steps=sum(trial.steps for trial in trials) // len(trials),
+        seconds=sum(trial.seconds for trial in trials),
+        error=next((trial.error for trial in trials if trial.error), ""),
+        episodes=Recorded.cat(lived) if len(lived) == len(trials) else None,
+        scores=scores,
+    )
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*rows)]
 
 
 class Trials(Protocol):

@@ -97,4 +97,4 @@ def retrained(shop: Workshop, best: Candidate | None, count: int, seed: int) -> 
     if best is None:
         return []
     fresh = [Candidate(best.name, best.answer, best.program) for _ in range(count)]
-    return [shop.train([c], seed + 1000 + k)[0].score for k, c in enumerate(fresh)]
+    return [shop.train([c], seed + 1000 + k, seeds=1)[0].score for k, c in enumerate(fresh)]

@@ -46,7 +46,7 @@ def page(env: str, task: str, candidates: Sequence[Candidate], best: Candidate |
 
 def _row(c: Candidate, best: bool) -> str:
     rank = "" if c.gate is None or c.gate.rank is None else f"{c.gate.rank:.0%}"
-    score = "" if c.trial is None or c.score == float("-inf") else f"{c.score:.4g}"
+    score = "" if c.trial is None or c.score == float("-inf") else c.trial.told
     cells = [f'<a href="#{_safe(c.name)}">{_safe(c.name)}</a>', _safe(c.parent), score, rank, _safe(c.outcome)]
     return f"<tr{' class=best' if best else ''}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 

@@ -114,11 +114,12 @@ def reflection(best: Candidate, feedback: str = "") -> str:
     lines = ["The best program so far:", quoted(best.program, "python"), ""]
     if feedback:
         lines += ["A person who watched the agent says:", quoted(feedback), ""]
+    agents = f"{len(best.trial.scores)} agents were" if best.trial.scores else "An agent was"
     lines += [
-        f"An agent was trained on it for {best.trial.steps} steps. Values over the course of training (each part's "
+        f"{agents} trained on it for {best.trial.steps} steps. Values over the course of training (each part's "
         "mean over steps; of the task, the mean of recent episodes):",
         told(best.trial.course),
-        f"The task's own measure at the end, on fresh levels: {best.trial.score:.4g}",
+        f"The task's own measure at the end, on fresh levels: {best.trial.told}",
     ]
     remarks = [f"- {finding}" for finding in best.findings] + [f"- {text}" for text in advice(best.trial.course)]
     if remarks:
@@ -147,7 +148,7 @@ def ranking(gate: Gate) -> str:
 def shown(best: Candidate) -> str:
     """A program and its score, without a reflection."""
     assert best.program is not None and best.trial is not None
-    said = f"Its score, by the task's own measure: {best.trial.score:.4g}"
+    said = f"Its score, by the task's own measure: {best.trial.told}"
     return "\n".join(
         ["The best program so far:", quoted(best.program, "python"), "", said, "", "Write a better program."]
     )
@@ -162,7 +163,7 @@ def exchange(number: int, program: str, seen: str, wish: str) -> str:
 def seen_of(candidate: Candidate) -> str:
     """What a trained agent did, in figures."""
     assert candidate.trial is not None
-    return f"{told(candidate.trial.course)}\nthe task's own measure at the end: {candidate.trial.score:.4g}"
+    return f"{told(candidate.trial.course)}\nthe task's own measure at the end: {candidate.trial.told}"
 
 
 def review(opening_text: str, candidate: Candidate) -> str:
@@ -215,7 +216,7 @@ def worse(tried: Candidate, found: Analysis, best: Candidate) -> str:
     causes = [f"- {cause}" for cause in found.causes.values()]
     told_ = [f"- {finding}" for finding in tried.findings]
     parts = [
-        f"Tried after it, and worse ({tried.trial.score:.4g} against {best.trial.score:.4g}): do not write this again.",
+        f"Tried after it, and worse ({tried.trial.told} against {best.trial.told}): do not write this again.",
         quoted(tried.program, "python"),
         *(["Why its episodes failed, as an analyst reads them:", quoted("\n".join(causes))] if causes else []),
         *(["What was found of it:", quoted("\n".join(told_))] if told_ else []),

@@ -16,7 +16,7 @@ from ...programs.inputs import Input, gather, inputs_of
 from ...programs.limits import ProgramError
 from ...programs.term import Program
 from . import prompts
-from .candidate import Candidate, Designer, Trial, Trials
+from .candidate import Candidate, Designer, Trial, Trials, over_seeds
 from .findings import diagnose, hacked
 from .gate import rank_gate
 from .journal import Journal
@@ -48,6 +48,9 @@ class Workshop:
         require: "kernel" refuses to run programs where the kernel's layers are missing.
         signs: Combine ``sparse`` and ``dense`` by their signs (Auto MC-Reward).
         docs: What the environment's own facts mean, by name, where Cairn does not know.
+        seeds: Agents trained on each candidate, with the search's seed and those after it. Its score is their mean,
+            and what is told of it is of all of them. One agent may owe its score to luck, and the luckiest of many
+            programs is then taken for the best.
         say: Is told each step, a line at a time.
     """
 
@@ -63,6 +66,7 @@ class Workshop:
     require: str = "process"
     signs: bool = False
     docs: dict[str, str] = field(default_factory=dict)
+    seeds: int = 1
     say: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
@@ -70,6 +74,8 @@ class Workshop:
             raise ValueError("there are no recorded episodes to screen candidates on: see record()")
         if not 0 <= self.gate <= 1:
             raise ValueError(f"gate={self.gate} is a share of pairs: between 0 and 1")
+        if self.seeds < 1:
+            raise ValueError(f"seeds={self.seeds}: at least one agent is trained on a candidate")
         self.folder = None if self.folder is None else Path(self.folder)
         self.journal = Journal(None if self.folder is None else self.folder / "search.jsonl")
         self.candidates: list[Candidate] = []
@@ -168,15 +174,28 @@ class Workshop:
 
     # Training.
 
-    def train(self, candidates: Sequence[Candidate], seed: int = 0) -> list[Candidate]:
-        """Train an agent on each candidate that is still new, side by side; the others are given back as they are."""
+    def train(self, candidates: Sequence[Candidate], seed: int = 0, seeds: int | None = None) -> list[Candidate]:
+        """Train agents on each candidate that is still new; the others are given back as they are.
+
+        Args:
+            candidates: Those of a round. They are trained side by side, one seed after the other.
+            seed: The first.
+            seeds: How many; None is the workshop's.
+        """
         new = [c for c in candidates if c.outcome == "new"]
         if new:
             self.say(f"training {len(new)} of {len(candidates)} candidates: {', '.join(c.name for c in new)}")
-        trials = dict(zip([c.name for c in new], self._trials(new, seed)))
+        each, count = list[list[Trial]](), self.seeds if seeds is None else seeds
+        for k in range(count if new else 0):
+            each.append(self._trials(new, seed + k))
+            if count > 1:
+                told = ", ".join(f"{c.name} {trial.error or f'{trial.score:.4g}'}" for c, trial in zip(new, each[-1]))
+                self.say(f"with seed {seed + k}, {k + 1} of {count}: {told}")
+        trials = {c.name: over_seeds(of_seeds) for c, of_seeds in zip(new, zip(*each))}
         done = [self._tried(c, trials[c.name]) if c.name in trials else c for c in candidates]
         for c in done:
-            self.say(f"{c.name}: {c.outcome}" + (f", score {c.score:.4g}" if c.outcome == "trained" else ""))
+            told = f", score {c.trial.told}" if c.outcome == "trained" and c.trial is not None else ""
+            self.say(f"{c.name}: {c.outcome}{told}")
         return done
 
     def _tried(self, candidate: Candidate, trial: Trial) -> Candidate:

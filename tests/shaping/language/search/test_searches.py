@@ -209,3 +209,64 @@ def test_combined_by_signs_what_is_paid_is_judged() -> None:
 def test_auto_mc_wants_signs() -> None:
     with pytest.raises(ValueError, match="signs=True"):
         auto_mc(shop(), Script())
+
+
+class Lucky(Scores):
+    """Each seed has a score of its own; with seed 0 the first program is the best one."""
+
+    table = {1.0: (1.0, 0.0, 0.2), 2.0: (0.5, 0.7, 0.6)}
+
+    def __init__(self) -> None:
+        super().__init__(weight, made.recorded())
+        self.seeds: list[int] = []
+
+    def train(self, rewards: Any, seed: int = 0) -> list[Trial]:
+        self.seeds.append(seed)
+        trials = super().train(rewards, seed)
+        for trial in trials:
+            trial.score = self.table[round(10 * trial.score, 1)][seed % 3]
+            trial.course = {"near": [float(seed)] * 4, "success": [trial.score] * (4 - seed % 3), f"only {seed}": [1.0]}
+        return trials
+
+
+def test_a_candidate_is_judged_by_agents_of_several_seeds(tmp_path: Path) -> None:
+    """The mean decides, so that the program that one seed was lucky with is not taken; and prompts tell each."""
+    script = Script([answer(P[0]), answer(P[1])], [answer(P[0])])
+    one = eureka(shop(trials=Lucky()), script, samples=2, rounds=1)
+    assert one.best is not None and one.best.name == "r1c1" and one.best.trial is not None
+    assert one.best.trial.scores == () and one.best.trial.told == "1"
+    trials = Lucky()
+    said: list[str] = []
+    several = shop(tmp_path, trials, seeds=3, say=said.append)
+    script = Script([answer(P[0]), answer(P[1])], [answer(P[0])])
+    found = eureka(several, script, samples=2, rounds=2, final_seeds=2)
+    assert found.best is not None and found.best.name == "r1c2" and found.best.trial is not None
+    assert found.best.score == pytest.approx(0.6) and found.best.trial.scores == (0.5, 0.7, 0.6)
+    assert trials.seeds == [0, 1, 2, 1000, 1001], "the best is trained anew with one seed at a time"
+    assert "with seed 1, 2 of 3: r1c1 0, r1c2 0.7" in said and "with seed 1000" not in str(said)
+    prompt = script.prompts[1]
+    assert "3 agents were trained on it for 100 steps" in prompt
+    assert "on fresh levels: 0.6 (agent by agent: 0.5, 0.7, 0.6)" in prompt
+    # Means over the agents; a measure that began later with one of them is compared at its end, and what only one
+    # agent has a value for is no mean.
+    assert "- near: 1, 1, 1, 1 " in prompt and "- success: 0.6, 0.6 (" in prompt and "only" not in prompt
+    assert found.best.trial.episodes is not None and len(found.best.trial.episodes) == 9
+    assert len(several.lived) == 2 and len(several.lived[0]) == 9
+    again = eureka(shop(tmp_path, Lucky(), seeds=3), Script(), samples=2, rounds=2, final_seeds=2)
+    assert again.best is not None and again.best.to_json() == found.best.to_json() and again.final == found.final
+    with pytest.raises(JournalError, match="other settings"):
+        eureka(shop(tmp_path, Lucky(), seeds=2), script, samples=2, rounds=2)
+
+
+def test_a_candidate_that_breaks_with_one_seed_is_lost() -> None:
+    class Breaks(Lucky):
+        def train(self, rewards: Any, seed: int = 0) -> list[Trial]:
+            trials = super().train(rewards, seed)
+            if seed == 2:
+                trials[0].error, trials[0].episodes = "it broke", None
+            return trials
+
+    found = eureka(shop(trials=Breaks(), seeds=3), Script([answer(P[0]), answer(P[1])]), samples=2, rounds=1)
+    assert [(c.outcome, c.why) for c in found.candidates] == [("failed", "it broke"), ("trained", "")]
+    with pytest.raises(ValueError, match="at least one agent"):
+        shop(seeds=0)
