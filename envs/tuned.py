@@ -41,17 +41,37 @@ class Tuned(NamedTuple):
 
 _FIRST_VISITS = 'task + self_scaled(episodic_count(key=("position", "carrying"), mode="first"))'
 _PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 1024, "n_epochs": 2, "learning_rate": 1e-3, "ent_coef": 0.01}
+_MEMORY = "cairn/MiniGrid-MemoryS13-v0"
+_GRU: dict[str, Any] = {
+    "n_steps": 128, "batch_size": 512, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.02,
+    "policy_kwargs": {"memory": 64, "window": 32, "features_extractor_kwargs": {"features_dim": 64, "trunk": 64}},
+}  # fmt: skip
 _COMMAND = "cairn train {} --stop-success 0.95 --eval-episodes 1000 --seed SEED"
 
 
-def _grid(env: str, steps: int, expected: tuple[int, ...], returned: float) -> tuple[str, Tuned]:
-    return env, Tuned("ppo", _FIRST_VISITS, 256, steps, _PPO, expected, 0.95, returned, _COMMAND.format(env), 2)
+def _grid(env: str, steps: int, expected: tuple[int, ...], returned: float, version: int = 1) -> tuple[str, Tuned]:
+    return env, Tuned("ppo", _FIRST_VISITS, 256, steps, _PPO, expected, 0.95, returned, _COMMAND.format(env), version)
 
 
 TUNED: dict[str, Tuned] = dict(
     (
-        _grid("cairn/MiniGrid-DoorKey-8x8-v0", 1_000_000, (483_328, 286_720, 385_024), 0.84),
-        _grid("cairn/MiniGrid-KeyCorridorS3R3-v0", 3_000_000, (1_064_960, 1_081_344, 827_392), 0.78),
+        _grid("cairn/MiniGrid-DoorKey-8x8-v0", 1_000_000, (483_328, 286_720, 385_024), 0.84, version=2),
+        _grid("cairn/MiniGrid-KeyCorridorS3R3-v0", 3_000_000, (1_064_960, 1_081_344, 827_392), 0.78, version=2),
+        _grid("cairn/MiniGrid-MultiRoom-N6-v0", 4_000_000, (1_204_224, 1_302_528, 1_245_184), 0.54),
+        (
+            _MEMORY,
+            Tuned(
+                "ppo",
+                "task",
+                64,
+                4_000_000,
+                _GRU,
+                (2_482_176, 2_727_936, 1_425_408),
+                0.95,
+                0.95,
+                _COMMAND.format(_MEMORY),
+            ),
+        ),
     )
 )
 """Pattern of ids (as a shell's: ``cairn/MiniGrid-DoorKey-*``) -> settings; the first that fits counts."""
