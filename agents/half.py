@@ -16,8 +16,7 @@ from torch import Tensor
 def half(device: torch.device) -> AbstractContextManager[Any]:
     """Where products are in bfloat16.
 
-    Weights are cast anew each time: torch's cache of casts is shared by threads, and keeps those of inference, through
-    which no gradient goes.
+    Weights are cast anew each time: a CUDA graph must not be recorded with torch's cache of casts.
     """
     context: AbstractContextManager[Any] = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return context

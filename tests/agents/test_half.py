@@ -1,4 +1,4 @@
-"""Hidden layers in bfloat16: what is rounded and what is not, gradients after inference, a model that comes back."""
+"""Hidden layers in bfloat16: what is rounded and what is not, gradients, threads, a model that comes back."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def test_weights_heads_and_losses_stay_in_float32() -> None:
 
 
 def test_an_update_is_float32s_but_for_rounding() -> None:
-    """Weights are cast anew when gradients are wanted: casts of acting, through which none goes, are not kept."""
+    """Gradients reach all weights, after acting without them too."""
     weights = []
     for bf16 in (False, True):
         model = cartpole(bf16=bf16, n_epochs=1, batch_size=64)
@@ -79,3 +79,17 @@ def test_it_goes_with_a_memory_and_with_other_networks(settings: dict[str, Any])
     assert model.policy.bf16 and all(p.isfinite().all() for p in model.policy.parameters())
     if "memory" in settings["policy_kwargs"]:
         assert model._mind is None
+
+
+def test_threads_change_no_bit() -> None:
+    weights, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            envs = from_gymnasium("CartPole-v1", 64)
+            model = PPO("MlpPolicy", envs, bf16=True, seed=0, n_steps=32, batch_size=1024, n_epochs=2, device="cpu")
+            model.learn(2 * 2048)
+            weights.append(torch.cat([p.detach().flatten() for p in model.policy.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*weights)
