@@ -119,6 +119,25 @@ class Red:
         return torch.tensor([[1.0, 0.0] if "kneel" in text else [0.0, 1.0] for text in texts])
 
 
+def test_how_a_score_agrees_with_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.tensor([0.0, 0.5, 1.0])
+    pictures = scenes.Pictures(
+        (255 * truth[:, None, None, None]).to(torch.uint8).expand(3, 2, 2, 3),
+        ["a"] * 3,
+        scenes.ROBOT,
+        {f"{scenes.ROBOT} {pose}": truth if pose == "kneeling" else truth.flip(0) for pose in vision_poses.POSES},
+    )
+    monkeypatch.setattr(vision_poses, "moved", lambda count, seed: (count, seed))
+    monkeypatch.setattr(scenes, "humanoid_at", lambda states, coarse: pictures)
+    embedder: Any = Red()
+    embedder.texts = lambda texts: torch.tensor([[0.0, 1.0] if t == scenes.ROBOT else [1.0, 0.0] for t in texts])
+    found = vision_poses.agreement(embedder, 3, coarse=True)
+    assert [row[:2] for row in found[:2]] == [("kneeling", "alpha 0.5"), ("kneeling", "alpha 0.5, sharp")]
+    plain, sharp, *others = [row[2] for row in found]
+    assert 0.95 < plain <= 1 and 0.8 < sharp < plain, "the middle is paid like the lower end"
+    assert others[0] == pytest.approx(-plain, abs=1e-2) and len(others) == 4
+
+
 def test_a_cell_of_each_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("EPISODES", 2), ("LENGTH", 3), ("HOLD", 2), ("LANES", 2)):
         monkeypatch.setattr(vision_poses, name, value)
