@@ -97,6 +97,10 @@ class VLMReward(Seen, Pure):
             episode is last less first. As a potential: ``VLMPotential``.
         every: Steps between two pictures.
         fact: A name for the score in ``facts``.
+        sharpness: Above 0, ``exp(sharpness * (score - 1))`` is paid in the place of the score. A contrastive model's
+            score is a logarithm: of how much likelier the sentence is with this picture than without (van den Oord et
+            al. 2018), divided by the temperature. Paid as it is, what is nearly so for long is worth more than what is
+            so at times. The model's own ``logit_scale`` would undo the temperature; half of it errs less by outliers.
 
     Raises:
         ValueError: A setting is out of its range, or goal and baseline are the same.
@@ -113,23 +117,31 @@ class VLMReward(Seen, Pure):
         mode: str = "score",
         every: int = 1,
         fact: str = "",
+        sharpness: float = 0.0,
     ) -> None:
+        if not 0 <= sharpness < float("inf"):
+            raise ValueError(f"sharpness={sharpness!r}: at least 0, which pays the score as it is")
         if mode not in ("score", "difference"):
             hint = ": VLMPotential is the term for it" if mode == "potential" else ""
             raise ValueError(f"VLMReward(mode={mode!r}): it pays the 'score' or the 'difference'{hint}")
         self._set(goal, baseline, alpha, model, every, fact)
-        self.mode = mode
+        self.mode, self.sharpness = mode, float(sharpness)
 
     def score(self, x: Stretch, *inputs: Tensor) -> Tensor:
         """``r(s')``, or ``r(s') - r(s)``."""
-        after = self.seen(x, of_next=True)
-        return after if self.mode == "score" else after - self.seen(x, of_next=False)
+        after = self.paid(x, of_next=True)
+        return after if self.mode == "score" else after - self.paid(x, of_next=False)
+
+    def paid(self, x: Stretch, of_next: bool) -> Tensor:
+        """What a state is worth: its score, sharpened."""
+        seen = self.seen(x, of_next)
+        return (self.sharpness * (seen - 1)).exp() if self.sharpness else seen
 
     @classmethod
     def examples(cls) -> list[Term]:
         """Both modes, on a fact that is there."""
         said = "a robot that kneels", "a robot"
-        return [cls(*said, fact="distance"), cls(*said, mode="difference", every=3, fact="distance")]
+        return [cls(*said, fact="distance"), cls(*said, mode="difference", every=3, fact="distance", sharpness=2)]
 
 
 class VLMPotential(Seen, Potential):

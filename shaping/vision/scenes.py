@@ -103,10 +103,22 @@ def humanoid_model() -> Any:
     return batch.model
 
 
-def humanoid_at(states: NDArray[np.float64], size: int = 64, lanes: int = 64) -> Pictures:
-    """Pictures of a Humanoid in given states ``qpos [M, 24]``, from the poses' own camera.
+def quick(model: Any, coarse: bool = False) -> None:
+    """Leave shadows and smoothed edges out, which makes a picture nine times as cheap.
 
-    Shadows and smoothed edges are left out, which makes a picture nine times as cheap.
+    Args:
+        model: A ``mujoco.MjModel`` that is not painted yet.
+        coarse: Leave the floor's reflection out too, and paint with fewer facets: twice as cheap again.
+    """
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    if coarse:
+        model.mat_reflectance[:] = 0
+        model.vis.quality.numslices, model.vis.quality.numstacks, model.vis.quality.numquads = 12, 8, 1
+        model.vis.global_.offwidth = model.vis.global_.offheight = 1  # grown to the picture's own size
+
+
+def humanoid_at(states: NDArray[np.float64], size: int = 64, lanes: int = 64, coarse: bool = False) -> Pictures:
+    """Pictures of a Humanoid in given states ``qpos [M, 24]``, from the poses' own camera, painted as ``quick`` has it.
 
     Raises:
         RuntimeError: There is no OpenGL.
@@ -124,7 +136,7 @@ def humanoid_at(states: NDArray[np.float64], size: int = 64, lanes: int = 64) ->
             made: Any = batch
             if begin == 0:
                 made.reset(seed=0)
-                made.model.vis.quality.shadowsize = made.model.vis.quality.offsamples = 0
+                quick(made.model, coarse)
             made.set_state(np.arange(len(some)), some, np.zeros((len(some), made.model.nv)))
             scores[goal].append(made.observe()[1]["facts"]["score"][: len(some)].float().clone())
         frames += [np.array(picture) for picture in (batches["kneeling"].render() or ())[: len(some)]]

@@ -119,29 +119,75 @@ class Red:
         return torch.tensor([[1.0, 0.0] if "kneel" in text else [0.0, 1.0] for text in texts])
 
 
+def test_how_a_score_agrees_with_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.tensor([0.0, 0.5, 1.0])
+    pictures = scenes.Pictures(
+        (255 * truth[:, None, None, None]).to(torch.uint8).expand(3, 2, 2, 3),
+        ["a"] * 3,
+        scenes.ROBOT,
+        {f"{scenes.ROBOT} {pose}": truth if pose == "kneeling" else truth.flip(0) for pose in vision_poses.POSES},
+    )
+    monkeypatch.setattr(vision_poses, "moved", lambda count, seed: (count, seed))
+    monkeypatch.setattr(scenes, "humanoid_at", lambda states, coarse: pictures)
+    embedder: Any = Red()
+    embedder.texts = lambda texts: torch.tensor([[0.0, 1.0] if t == scenes.ROBOT else [1.0, 0.0] for t in texts])
+    found = vision_poses.agreement(embedder, 3, coarse=True)
+    assert [row[:2] for row in found[:2]] == [("kneeling", "alpha 0.5"), ("kneeling", "alpha 0.5, sharp")]
+    plain, sharp, *others = [row[2] for row in found]
+    assert 0.95 < plain <= 1 and 0.8 < sharp < plain, "the middle is paid like the lower end"
+    assert others[0] == pytest.approx(-plain, abs=1e-2) and len(others) == 4
+
+
 def test_a_cell_of_each_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("EPISODES", 2), ("LENGTH", 3), ("HOLD", 2), ("LANES", 2)):
         monkeypatch.setattr(vision_poses, name, value)
     monkeypatch.setitem(vision_poses.SETTINGS, "n_steps", 8)
     embedder: Any = Red()
     found = vision_poses.rewards_of(embedder, "kneeling", 3)
-    assert list(found) == ["true", "constant", "no baseline", "alpha 0.5"]
-    for name in ("true", "alpha 0.5"):
+    assert list(found) == ["true", "constant", "no baseline", "alpha 0.5", "alpha 0.5, sharp"]
+    for name in ("true", "alpha 0.5, sharp"):
         try:
             row = vision_poses.cell(name, found[name], "kneeling", 0, 32)
         except RuntimeError as error:
             pytest.skip(f"no OpenGL here: {error}")
         assert list(row)[:4] == ["pose", "reward", "seed", "steps"] and 0 <= float(str(row["score"])) <= 1
     seen = found["alpha 0.5"].inputs[0]
-    assert (seen.alpha, seen.baseline) == (0.5, (scenes.ROBOT,)) and found["no baseline"].inputs[0].alpha == 0
+    assert (seen.alpha, seen.baseline, seen.sharpness) == (0.5, (scenes.ROBOT,), 0)
+    assert found["alpha 0.5, sharp"].inputs[0].sharpness == vision_poses.SHARPNESS
+    assert found["no baseline"].inputs[0].alpha == 0
 
 
-def test_the_small_model_is_vision_alphas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_bodies_are_of_all_kinds_and_the_same_again() -> None:
+    states = vision_poses.moved(160, seed=3)
+    assert states.shape == (160, 24) and (states == vision_poses.moved(160, seed=3)).all()
+    upright = 1 - 2 * (states[:, 4] ** 2 + states[:, 5] ** 2)
+    assert (upright > 0.8).any() and (upright < 0.3).any(), "bodies stand, and have fallen"
+    knees = states[:, 2 + vision_poses.batch("kneeling", 1, pictures=False).places[6]]  # type: ignore[attr-defined]
+    assert knees.min() < -1.0 and knees.max() > -0.5
+
+
+def test_the_small_model_learns_of_moving_bodies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    try:
+        pictures = vision_poses.shown(many=16, still=8)
+    except RuntimeError as error:
+        pytest.skip(f"no OpenGL here: {error}")
+    assert len(pictures) == 24 and len(pictures.more) == 24
+    calls: list[int] = []
+    monkeypatch.setattr(vision_poses, "shown", lambda: (calls.append(1), pictures)[1])
+    args = argparse.Namespace(model=None, models=tmp_path, size="tiny", still=False, batches=2)
+    folder = vision_poses.clip_of(args)
+    assert vision_poses.clip_of(args) == folder and calls == [1], "trained once"
+    assert folder.name.startswith(vision_poses.MOVING)
+    assert '"patch_size": 8' in (folder / "config.json").read_text()
+
+
+def test_the_still_model_is_vision_alphas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
     monkeypatch.setattr(
         vision_alpha, "train", lambda args, size, seed: (asked.append((size, seed)), (Path("x"), []))[1]
     )
-    args = argparse.Namespace(model=None, models=tmp_path / "new", size="medium")
+    args = argparse.Namespace(model=None, models=tmp_path / "new", size="medium", still=True)
     assert vision_poses.clip_of(args) == Path("x") and asked == [("medium", 0)]
     assert vision_poses.clip_of(argparse.Namespace(model="own")) == Path("own")
 

@@ -14,7 +14,7 @@ from cairn.agents import DQN, PPO
 from cairn.envs import EpisodeStatistics, TimeLimit, from_gymnasium
 from cairn.shaping import ShapedReward, Task, VLMPotential, VLMReward, as_reward, parse
 from cairn.shaping.laws import check_term
-from cairn.shaping.stretch import FactError
+from cairn.shaping.stretch import FactError, Stretch
 from cairn.shaping.vision import Sight, SightEnv, TextCache, embed_texts
 from cairn.shaping.vision.sight import view
 
@@ -54,6 +54,28 @@ def test_the_last_state_is_seen_before_the_reset() -> None:
                 info["final_facts"]["right"][info["_final_obs"]], *torch.tensor(last)[info["_final_obs"]].tolist()
             )
     assert eyes.seen == [2, 2, 3, 3], "one batch a step: what is new, and last pictures"
+
+
+def test_a_sharp_score_by_hand() -> None:
+    before, after = torch.tensor([0.5, 1.0, -1.0]), torch.tensor([1.0, 0.75, -1.0])
+    zero = torch.zeros(3)
+    x = Stretch.make(
+        obs=zero,
+        next_obs=zero,
+        reward=zero,
+        terminated=zero.bool(),
+        facts={"right": before},
+        next_facts={"right": after},
+    )
+    sharp = [1.0, 0.36787945, 0.00033546263]  # exp of 0, -1 and -8
+    assert close(term(fact="right", sharpness=4).score(x), *sharp)
+    was = [0.13533528, 1.0, 0.00033546263]
+    grown = term(fact="right", sharpness=4, mode="difference").score(x)
+    assert close(grown, *(a - b for a, b in zip(sharp, was)))
+    assert close(term(fact="right", sharpness=0).score(x), *after.tolist()), "left out, the score as it is"
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="sharpness"):
+            term(sharpness=wrong)
 
 
 def test_every_k_steps_by_each_lanes_own_clock() -> None:
