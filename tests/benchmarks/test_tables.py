@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cairn.benchmarks.tables import Cells, interval, iqm, machine
@@ -29,6 +30,14 @@ def test_interval_holds_the_statistic_and_repeats() -> None:
     assert interval([2.0] * 5) == (2.0, 2.0)
     narrow = interval(values, confidence=0.5)
     assert low < narrow[0] and narrow[1] < high
+
+
+def test_interval_is_that_of_every_draw_worked_out_for_itself() -> None:
+    values = np.array([3.0, 1.0, 4.0, 1.5, 9.0])
+    draws = np.random.default_rng(7).integers(0, 5, (400, 5))
+    found = sorted(iqm(values[row].tolist()) for row in draws)
+    # Of 400 in order the places 0.1 * 399 = 39.9 from either end, rounded outwards.
+    assert interval(values.tolist(), confidence=0.8, resamples=400, seed=7) == (found[39], found[360])
 
 
 def test_interval_with_seeds_that_did_not_get_there() -> None:
