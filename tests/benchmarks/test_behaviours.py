@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from cairn.benchmarks import behaviours
 from cairn.benchmarks.behaviours import (
     BEHAVIOURS,
     RECORDINGS,
+    Searched,
     feedback,
     flip,
     forward,
@@ -247,6 +249,22 @@ def test_a_search_that_is_in_the_table_goes_on(tmp_path: Path, capsys: pytest.Ca
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| hopper-forward |")][-2:]
     assert "| 500 | 1,000 | 1.00 | 1.00 | yes |" in shown[0]
     assert "| 1,000 | 1,000 | 0.00 0.00 0.00 | 0.00 | no | 0.00 |" in shown[1]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "cell"),
+    [
+        ([(0.0, 0.5, 0.1), (1.0, 0.97, 0.95)], "0.00/0.50/0.10 1.00/0.97/0.95,0.97,yes,"),
+        ([(1.0, 1.0, 0.94), (0.9, 0.9, 0.9)], "1.00/1.00/0.94 0.90/0.90/0.90,0.98,no,"),
+    ],
+)
+def test_a_program_passes_where_each_of_its_agents_does(
+    rounds: list[tuple[float, ...]], cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behaviours, "search", lambda name, args: Searched(rounds, [], "2 of 2"))
+    main(["--recordings", str(tmp_path), "--only", "hopper-forward", "--seeds", "3", "--out", str(tmp_path)])
+    (line,) = (tmp_path / "behaviours.csv").read_text().splitlines()[1:]
+    assert line == f"hopper-forward,recorded,0,3,600000,1000,{cell},2 of 2,"
 
 
 def test_every_recorded_search_has_its_recordings() -> None:

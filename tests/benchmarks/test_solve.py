@@ -254,6 +254,14 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
     assert "cairn bench solve" in solve.short_table(tmp_path / "nowhere")
 
 
+def test_the_threads_of_the_table_are_those_of_cells_that_were_alone(tmp_path: Path) -> None:
+    """A cell of a processor's seconds, with its one thread, may be the last that was added."""
+    cells = solve.Cells(tmp_path / "cells.csv", solve.KEY)
+    cells.add({**cell("DoorKey-8x8", "position", 0, 4.0), "threads": 2})
+    cells.add(cell("ObstructedMaze-1Q-v1", "position", 0, 4.0))
+    assert [one["row"] for one in solve.current(tmp_path)] == ["DoorKey-8x8", "ObstructedMaze-1Q-v1"]
+
+
 def test_a_peer_that_never_gets_there_gives_a_lower_bound() -> None:
     made = [cell("MultiRoom-N6", "position", 0, *how, pair=True) for how in ((20.0, "cairn"), (None, "sb3"))]
     texts = [{name: str(value) for name, value in one.items()} for one in made]
